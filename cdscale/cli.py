@@ -1,0 +1,344 @@
+"""Text in, values out: the command line. Every command prints for people, or JSON with --json."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from cdscale import __version__
+from cdscale.cluster import worker_count, worker_memory
+from cdscale.errors import CdscaleError, SpecError
+from cdscale.grid import Area
+from cdscale.plan import Plan, check, freeze, price
+from cdscale.progress import Status, status as status_of
+from cdscale.spec.base import read_yaml
+from cdscale.spec.job import Job
+from cdscale.spec.run import RunSpec, load_run
+from cdscale.spec.task import Receipt, Stage, Task
+
+INCOMPLETE, USER_ERROR, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="cdscale",
+    help="From STAC catalogues to continental change maps.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+query = typer.Typer(help="Ask a store about a point or an area.", no_args_is_help=True)
+app.add_typer(query, name="query")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The run's spec.")]
+AreaOption = Annotated[
+    str | None, typer.Option(help="GeoJSON file that replaces the spec's area.", metavar="FILE")
+]
+PeriodOption = Annotated[
+    str | None, typer.Option(help="Like 2017-08..2018-11, or 2016-01,2018-03.", metavar="MONTHS")
+]
+OutputOption = Annotated[
+    str | None, typer.Option(help="Folder for everything that is made.", metavar="DIR")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the catalogue again.")]
+
+
+def _load(spec: Path, area: str | None, period: str | None, output: str | None) -> RunSpec:
+    return load_run(spec, {"area": area, "period": period, "output": output})
+
+
+def _print_json(value: Any) -> None:
+    plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+    sys.stdout.write(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+
+# ------------------------------------------------------------------------------------ plan, run
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    area: AreaOption = None,
+    period: PeriodOption = None,
+    output: OutputOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Price a run before it starts, and refuse what cannot fit."""
+    priced = _price(freeze(_load(spec, area, period, output)))
+    if as_json:
+        _print_json(priced)
+    else:
+        _show_plan(priced)
+    check(priced)
+
+
+def _price(job: Job) -> Plan:
+    workers = job.spec.workers
+    return price(job, workers=worker_count(workers), memory=worker_memory(workers))
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    area: AreaOption = None,
+    period: PeriodOption = None,
+    output: OutputOption = None,
+    cluster: Annotated[
+        str, typer.Option(help="local, cuda, or a scheduler's address.", metavar="WHERE")
+    ] = "local",
+    refresh: Refresh = False,
+) -> None:
+    """Do what is left of a run; ends with status 0 only where everything is done."""
+    raise typer.Exit(run_job(_load(spec, area, period, output), cluster, refresh=refresh))
+
+
+def run_job(spec: RunSpec, cluster: str, *, refresh: bool = False) -> int:
+    """Plan, run and report; returns the exit status."""
+    from cdscale.export.report import write_report
+    from cdscale.run import execute
+
+    job = freeze(spec, refresh=refresh)
+    priced = _price(job)
+    _show_plan(priced)
+    check(priced)
+    if not any(stage.todo for stage in priced.stages.values()):
+        out.print(f"Everything is done; {spec.folder} is as it was.")
+        return 0
+    with _display() as display:
+        outcome = execute(job, cluster, display)
+    page = write_report(job, outcome.seconds)
+    out.print(f"{outcome.done} tasks done in {outcome.seconds:.0f} s. Report: {page}")
+    if outcome.complete:
+        return 0
+    _show_failures(status_of(job))
+    err.print(f"[yellow]The run is not complete.[/] Run it again to try what is left, or see\n"
+              f"  cdscale status SPEC --output {spec.folder}")
+    return INCOMPLETE
+
+
+class Display:
+    """One progress bar a stage, with tasks done, time left and failures."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar: TaskID | None = None
+        self._failed = 0
+        self._said = False
+
+    def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
+        """See :class:`cdscale.run.Watcher`."""
+        if dashboard and not self._said:
+            self._progress.console.print(f"Dashboard: {dashboard}")
+            self._said = True
+        self._failed = 0
+        self._bar = self._progress.add_task(str(stage), total=todo + done, completed=done, note="")
+
+    def done(self, task: Task, receipt: Receipt) -> None:
+        """See :class:`cdscale.run.Watcher`."""
+        self._step()
+        for scene, reason in receipt.failed.items():
+            self._progress.console.print(f"[yellow]{task}[/] without {scene}: {reason}")
+
+    def again(self, task: Task, reason: str) -> None:
+        """See :class:`cdscale.run.Watcher`."""
+        self._progress.console.print(f"[yellow]{task}[/] again: {reason}")
+
+    def failed(self, task: Task, reason: str) -> None:
+        """See :class:`cdscale.run.Watcher`."""
+        self._failed += 1
+        self._progress.console.print(f"[red]{task}[/] failed: {reason}")
+        self._step()
+
+    def _step(self) -> None:
+        if self._bar is not None:
+            note = f"[red]{self._failed} failed[/]" if self._failed else ""
+            self._progress.update(self._bar, advance=1, note=note)
+
+
+@contextmanager
+def _display() -> Iterator[Display]:
+    columns = (
+        TextColumn("{task.description:8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err) as progress:
+        yield Display(progress)
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} PB"
+
+
+def _show_plan(priced: Plan) -> None:
+    kind = " of SIMULATED scenes" if priced.simulated else ""
+    out.print(
+        f"[bold]{priced.name}[/]{kind}: {priced.tiles} tiles of {priced.tile_px} px "
+        f"({priced.area_km2:g} km²) on {priced.grid} ({priced.crs}), {priced.month_count} months "
+        f"({priced.months}), {priced.scenes['s2']} optical and {priced.scenes['s1']} radar scenes"
+        + (f", {priced.set_aside} items set aside" if priced.set_aside else "")
+    )
+    table = Table(box=None, pad_edge=False)
+    for name in ("stage", "tasks", "done", "to do", "reads ≤", "writes ~", "memory", "CPU ~"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for stage, part in priced.stages.items():
+        counts = (str(part.tasks), str(part.done), str(part.todo))
+        sizes = (_bytes(v) for v in (part.bytes_read, part.bytes_written, part.memory_per_task))
+        table.add_row(stage, *counts, *sizes, f"{part.cpu_seconds:.0f} s")
+    out.print(table)
+    out.print(
+        f"About {priced.seconds:.0f} s on {priced.workers} workers of "
+        f"{_bytes(priced.memory_per_worker)}; {_bytes(priced.disk_free)} free in {priced.output}"
+    )
+
+
+# --------------------------------------------------------------------------------------- status
+
+
+@app.command()
+def status(
+    spec: SpecFile,
+    area: AreaOption = None,
+    period: PeriodOption = None,
+    output: OutputOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run has done, what is missing or failed, and why."""
+    found = status_of(freeze(_load(spec, area, period, output)))
+    if as_json:
+        _print_json(found)
+        return
+    for stage, part in found.stages.items():
+        out.print(f"{stage:8} {part.done} of {part.tasks} tasks done")
+    _show_failures(found)
+
+
+def _show_failures(found: Status) -> None:
+    for part in found.stages.values():
+        for task, reason in part.failed.items():
+            err.print(f"[red]{task}[/] failed: {reason}")
+        for task, scenes in part.incomplete.items():
+            for scene, reason in scenes.items():
+                err.print(f"[yellow]{task}[/] without {scene}: {reason}")
+
+
+# ---------------------------------------------------------------------------------------- query
+
+
+@query.command()
+def point(
+    store: Annotated[Path, typer.Argument(help="cube.zarr, urban.zarr or change.zarr.")],
+    lon: Annotated[float, typer.Option(help="Longitude, degrees.")],
+    lat: Annotated[float, typer.Option(help="Latitude, degrees.")],
+    as_json: AsJson = False,
+) -> None:
+    """Every value of a store at one place, month by month."""
+    from cdscale.query import point as ask
+
+    _show_answer(ask(store, lon, lat), as_json=as_json)
+
+
+@query.command()
+def area(
+    store: Annotated[Path, typer.Argument(help="cube.zarr, urban.zarr or change.zarr.")],
+    geojson: Annotated[Path, typer.Argument(help="Polygons in degrees.")],
+    as_json: AsJson = False,
+) -> None:
+    """What a store says of an area, month by month: means, and square kilometres of each class."""
+    from cdscale.query import area as ask
+
+    where = Area.from_geojson(read_yaml(geojson), where=str(geojson))
+    _show_answer(ask(store, where), as_json=as_json)
+
+
+def _show_answer(answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(answer)
+        return
+    for key, value in answer.items():
+        if key != "months":
+            out.print(f"{key}: {value}")
+    for month in answer["months"]:
+        out.print(f"[bold]{month['month']}[/]")
+        for name, value in month.items():
+            if name != "month":
+                out.print(f"  {name}: {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, dict):
+        return "no data" if value is None else str(value)
+    return ", ".join(f"{key} {_text(v)}" for key, v in value.items() if v != 0) or "0"
+
+
+# ----------------------------------------------------------------------------------------- main
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point: one clear message and a status that says how it ended, never a traceback."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = app(standalone_mode=False)
+    except CdscaleError as error:
+        err.print(f"[red]error:[/] {error}", markup=True)
+        code = USER_ERROR
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        err.print("Stopped; what is done is kept. Run the same command to go on.")
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

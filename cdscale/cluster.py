@@ -1,0 +1,169 @@
+"""Where Dask runs: on this machine, on its GPUs, or at an address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dask
+from dask.utils import parse_bytes
+from distributed import Client, LocalCluster
+
+from cdscale.errors import PlanError, SpecError, explain
+from cdscale.spec.run import Workers
+
+GPU = {"GPU": 1.0}
+"""What a task that needs a GPU asks for, on a cluster that has them."""
+CONNECT_SECONDS = 20
+
+_SETTINGS = {
+    # Nothing of a task may be spilled: its arrays are gone when it ends.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # A task that waits for a GPU that never comes says so after ten minutes.
+    "distributed.scheduler.no-workers-timeout": "10 minutes",
+    "distributed.diagnostics.nvml": False,
+    "distributed.admin.log-format": "%(message)s",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster in use."""
+
+    client: Client
+    gpu: bool
+    """Whether tasks with a network must ask for a GPU."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that can run at once."""
+        return max(1, sum(self.client.nthreads().values()))
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the dashboard, empty where there is none."""
+        return str(self.client.dashboard_link or "")
+
+
+def worker_count(workers: Workers) -> int:
+    """Workers of a local cluster."""
+    return workers.count or os.cpu_count() or 1
+
+
+def worker_memory(workers: Workers) -> int:
+    """Bytes of each worker.
+
+    Raises
+    ------
+    SpecError
+        When the text is no amount of memory.
+    """
+    try:
+        return int(parse_bytes(workers.memory))
+    except ValueError:
+        raise SpecError(
+            explain("workers.memory does not read", expected="like 4GiB", got=workers.memory)
+        ) from None
+
+
+@contextmanager
+def connect(choice: str, workers: Workers) -> Iterator[Place]:
+    """A cluster, started here or found at an address, and closed or left at the end.
+
+    Parameters
+    ----------
+    choice : str
+        ``local``, ``cuda``, or the address of a scheduler, like ``tcp://10.0.0.1:8786``.
+    workers : Workers
+        How a cluster started here is cut.
+
+    Raises
+    ------
+    SpecError
+        When the choice is none of these.
+    PlanError
+        When there is no GPU, or no scheduler answers.
+    """
+    with dask.config.set(_SETTINGS):
+        if choice == "local":
+            with _local(workers) as cluster, Client(cluster) as client:
+                yield Place(client, gpu=False)
+        elif choice == "cuda":
+            with _cuda(workers) as cluster, Client(cluster) as client:
+                yield Place(client, gpu=True)
+        elif "://" in choice:
+            with _at(choice) as client:
+                yield Place(client, gpu=_has_gpus(client))
+        else:
+            raise SpecError(
+                explain(
+                    "unknown cluster",
+                    expected="local, cuda, or an address like tcp://10.0.0.1:8786",
+                    got=repr(choice),
+                )
+            )
+
+
+def _local(workers: Workers) -> LocalCluster:
+    return LocalCluster(
+        n_workers=worker_count(workers),
+        threads_per_worker=1,
+        memory_limit=worker_memory(workers),
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+    )
+
+
+def _cuda(workers: Workers) -> LocalCluster:
+    """One worker per GPU. Nothing is spilled: tasks return receipts, never arrays."""
+    try:
+        import pynvml
+        from dask_cuda import LocalCUDACluster
+
+        pynvml.nvmlInit()
+    except (ImportError, OSError) as err:
+        raise PlanError(_no_gpu(str(err))) from None
+    except pynvml.NVMLError as err:
+        raise PlanError(_no_gpu(str(err))) from None
+    return LocalCUDACluster(
+        threads_per_worker=1,
+        memory_limit=worker_memory(workers),
+        device_memory_limit=0,
+        resources=GPU,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+    )
+
+
+def _no_gpu(reason: str) -> str:
+    return explain(
+        "cannot start workers on GPUs here",
+        expected="an NVIDIA driver, and cdscale installed with its cuda extra",
+        got=reason,
+        do="Use --cluster local, or the address of a cluster that has GPUs.",
+    )
+
+
+def _at(address: str) -> Client:
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TimeoutError) as err:
+        raise PlanError(
+            explain(
+                f"no Dask scheduler answers at {address}",
+                got=str(err)[:200],
+                do="Start one with `dask scheduler` and `dask worker`, or use --cluster local.",
+            )
+        ) from None
+    return client
+
+
+def _has_gpus(client: Client) -> bool:
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return any(worker.get("resources", {}).get("GPU") for worker in workers)

@@ -1,0 +1,3 @@
+"""x"""
+from pathlib import Path
+def write_report(job, seconds): return Path("x")

@@ -1,0 +1,382 @@
+"""The continental lattice: ``Grid``, ``Tile``, ``Window`` and ``Area``.
+
+An area becomes tiles, a tile becomes a GeoBox, and nothing above this module handles coordinates.
+Every preset is an equal-area projection with a fixed origin, so that two runs made years apart
+share their pixels, and an area is a count of pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyproj
+import shapely
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox as GeoBox
+from odc.geo.geom import Geometry
+from odc.geo.xr import rasterize
+from shapely.geometry import box, mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from cdscale.errors import SpecError, explain
+
+_TILE = re.compile(r"x(\d{4,})y(\d{4,})")
+LON_LAT = "EPSG:4326"
+
+
+class Bounds(NamedTuple):
+    """West, south, east, north, in the units of the CRS that goes with them."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+class Preset(NamedTuple):
+    """A continent's projection, the extent of its lattice, and where in the world it is meant."""
+
+    crs: str
+    extent: Bounds
+    """Metres; multiples of 204.8 km, that is of ten default tiles."""
+    lon_lat: Bounds
+
+
+PRESETS = {
+    "europe": Preset("EPSG:3035", Bounds(0, 0, 8192000, 8192000), Bounds(-32, 33, 45, 73)),
+    "north-america": Preset(
+        "EPSG:5070", Bounds(-8192000, -1228800, 5324800, 6758400), Bounds(-170, 12, -50, 73)
+    ),
+    "south-america": Preset(
+        "ESRI:102033", Bounds(-4096000, -3072000, 3481600, 5120000), Bounds(-93, -57, -32, 14)
+    ),
+    "africa": Preset(
+        "ESRI:102022", Bounds(-5529600, -4300800, 3891200, 4300800), Bounds(-26, -36, 60, 38.5)
+    ),
+    "australia": Preset(
+        "EPSG:3577", Bounds(-2662400, -5529600, 3276800, -819200), Bounds(110, -48, 160, -8)
+    ),
+    "asia": Preset(
+        "ESRI:102025", Bounds(-8806400, -4505600, 10240000, 6963200), Bounds(25, -12, 180, 80)
+    ),
+    "world": Preset(
+        "EPSG:6933", Bounds(-17408000, -7372800, 17408000, 7372800), Bounds(-180, -85, 180, 85)
+    ),
+}
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Tile:
+    """One cell of a lattice, counted eastward and southward from its north-west corner.
+
+    Prints as ``x0123y0045``.
+    """
+
+    ix: int
+    iy: int
+
+    def __str__(self) -> str:
+        return f"x{self.ix:04d}y{self.iy:04d}"
+
+    @classmethod
+    def parse(cls, text: str) -> Tile:
+        """Read ``x0123y0045``.
+
+        Raises
+        ------
+        SpecError
+            For anything else.
+        """
+        match = _TILE.fullmatch(text)
+        if match is None:
+            raise SpecError(explain("not a tile", expected="like x0123y0045", got=repr(text)))
+        return cls(int(match[1]), int(match[2]))
+
+    def neighbours(self) -> Iterator[Tile]:
+        """The tile and the eight around it."""
+        for iy in range(self.iy - 1, self.iy + 2):
+            for ix in range(self.ix - 1, self.ix + 2):
+                yield Tile(ix, iy)
+
+
+@dataclass(frozen=True)
+class Area:
+    """What a user asked for: a polygon in longitude and latitude."""
+
+    geometry: BaseGeometry
+
+    @classmethod
+    def from_bounds(cls, bounds: Bounds) -> Area:
+        """A box in degrees."""
+        return cls._checked(box(*bounds), "the bounding box")
+
+    @classmethod
+    def from_geojson(cls, data: Any, *, where: str) -> Area:
+        """Read a GeoJSON geometry, Feature or FeatureCollection (RFC 7946: lon, lat in degrees).
+
+        Raises
+        ------
+        SpecError
+            When it is not GeoJSON, holds no polygon, or its coordinates are not degrees.
+        """
+        kind = data.get("type") if isinstance(data, dict) else None
+        try:
+            if kind == "FeatureCollection":
+                parts = [shape(feature["geometry"]) for feature in data["features"]]
+            else:
+                parts = [shape(data["geometry"] if kind == "Feature" else data)]
+        except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):
+            raise SpecError(
+                explain(
+                    f"{where} is not GeoJSON",
+                    expected="a Polygon, MultiPolygon, Feature or FeatureCollection",
+                    got=f"type {kind!r}",
+                )
+            ) from None
+        return cls._checked(shapely.union_all([_polygons(part) for part in parts]), where)
+
+    @classmethod
+    def _checked(cls, geometry: BaseGeometry, where: str) -> Area:
+        if geometry.is_empty or not geometry.area > 0:
+            raise SpecError(
+                explain(f"{where} has no area", expected="at least one polygon", got="none")
+            )
+        west, south, east, north = geometry.bounds
+        if not (-180 <= west and east <= 180 and -90 <= south and north <= 90):
+            raise SpecError(
+                explain(
+                    f"{where} is not in degrees",
+                    expected="longitude in -180..180 and latitude in -90..90",
+                    got=f"bounds {west:g}, {south:g}, {east:g}, {north:g}",
+                    do="GeoJSON is always longitude and latitude (EPSG:4326): reproject it, and "
+                    "cut a polygon that crosses the antimeridian in two.",
+                )
+            )
+        return cls(geometry)
+
+    @property
+    def bounds(self) -> Bounds:
+        """West, south, east and north in degrees."""
+        return Bounds(*self.geometry.bounds)
+
+    @property
+    def geojson(self) -> dict[str, Any]:
+        """GeoJSON geometry, plain data."""
+        return dict(mapping(self.geometry))
+
+    def to_crs(self, crs: str, *, resolution: float = 0.05) -> BaseGeometry:
+        """The polygon in another CRS, its long edges bent as the projection bends them."""
+        return reproject(self.geometry, LON_LAT, crs, resolution=resolution)
+
+
+def _polygons(geometry: BaseGeometry) -> BaseGeometry:
+    """The polygonal part of a geometry, repaired where rings cross themselves."""
+    parts = shapely.get_parts(shapely.make_valid(geometry))
+    return shapely.union_all([p for p in parts if p.geom_type in {"Polygon", "MultiPolygon"}])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A lattice of square tiles over a projected CRS.
+
+    Parameters
+    ----------
+    name : str
+        Name of the preset, or what the user calls it.
+    crs : str
+        A projected CRS with metres, like ``EPSG:3035``.
+    extent : Bounds
+        Metres; tiles are counted from the north-west corner.
+    resolution : float
+        Metres per pixel.
+    tile_px : int
+        Pixels along a side of a tile.
+    """
+
+    name: str
+    crs: str
+    extent: Bounds
+    resolution: float = 10.0
+    tile_px: int = 2048
+
+    @classmethod
+    def preset(cls, name: str, *, resolution: float = 10.0, tile_px: int = 2048) -> Grid:
+        """One of the continental grids of :data:`PRESETS`.
+
+        Raises
+        ------
+        SpecError
+            For a name that is none of them.
+        """
+        if name not in PRESETS:
+            raise SpecError(
+                explain("unknown grid", expected=f"one of {', '.join(PRESETS)}", got=repr(name))
+            )
+        return cls(name, PRESETS[name].crs, PRESETS[name].extent, resolution, tile_px)
+
+    @property
+    def tile_m(self) -> float:
+        """Metres along a side of a tile."""
+        return self.tile_px * self.resolution
+
+    @cached_property
+    def _count(self) -> tuple[int, int]:
+        width = self.extent.east - self.extent.west
+        height = self.extent.north - self.extent.south
+        return math.ceil(width / self.tile_m), math.ceil(height / self.tile_m)
+
+    def tiles(self, area: Area) -> tuple[Tile, ...]:
+        """Every tile that shares area with the polygon, in reading order.
+
+        Raises
+        ------
+        SpecError
+            When part of the polygon lies outside the lattice.
+        """
+        polygon = area.to_crs(self.crs)
+        bounds = Bounds(*polygon.bounds)
+        if not (
+            all(map(math.isfinite, bounds))
+            and self.extent.west <= bounds.west
+            and self.extent.south <= bounds.south
+            and bounds.east <= self.extent.east
+            and bounds.north <= self.extent.north
+        ):
+            lon_lat = ", ".join(f"{value:g}" for value in area.bounds)
+            raise SpecError(
+                explain(
+                    f"the area lies outside the grid {self.name} ({self.crs})",
+                    expected=f"an area inside {self.extent} metres",
+                    got=f"{lon_lat} (west, south, east, north in degrees)",
+                    do="Choose another grid: " + ", ".join(PRESETS) + ", or auto.",
+                )
+            )
+        ix = np.arange(*self._span(bounds.west - self.extent.west, bounds.east - self.extent.west))
+        iy = np.arange(
+            *self._span(self.extent.north - bounds.north, self.extent.north - bounds.south)
+        )
+        rows, columns = (index.ravel() for index in np.meshgrid(iy, ix, indexing="ij"))
+        west = self.extent.west + columns * self.tile_m
+        north = self.extent.north - rows * self.tile_m
+        cells = shapely.box(west, north - self.tile_m, west + self.tile_m, north)
+        shapely.prepare(polygon)
+        # Two tests of a prepared polygon are far cheaper than an intersection: what only touches
+        # along an edge or in a corner shares no area.
+        hit = shapely.intersects(polygon, cells) & ~shapely.touches(polygon, cells)
+        return tuple(Tile(int(x), int(y)) for x, y in zip(columns[hit], rows[hit], strict=True))
+
+    def _span(self, low: float, high: float) -> tuple[int, int]:
+        return math.floor(low / self.tile_m), math.ceil(high / self.tile_m)
+
+    def __contains__(self, tile: Tile) -> bool:
+        nx, ny = self._count
+        return 0 <= tile.ix < nx and 0 <= tile.iy < ny
+
+    def geobox(self, tile: Tile) -> GeoBox:
+        """Pixels of a tile: shape, transform and CRS, north up."""
+        return self.window([tile]).geobox(self)
+
+    def footprint(self, tile: Tile) -> BaseGeometry:
+        """Outline of a tile in degrees."""
+        outline = self.geobox(tile).extent.geom
+        return reproject(outline, self.crs, LON_LAT, resolution=self.tile_m / 16)
+
+    def window(self, tiles: Iterable[Tile]) -> Window:
+        """The smallest rectangle of tiles that holds them all."""
+        every = list(tiles)
+        left, top = min(t.ix for t in every), min(t.iy for t in every)
+        return Window(
+            left, top, max(t.ix for t in every) - left + 1, max(t.iy for t in every) - top + 1
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of tiles: what one store covers."""
+
+    ix: int
+    iy: int
+    nx: int
+    ny: int
+
+    def __contains__(self, tile: Tile) -> bool:
+        return 0 <= tile.ix - self.ix < self.nx and 0 <= tile.iy - self.iy < self.ny
+
+    def geobox(self, grid: Grid) -> GeoBox:
+        """Pixels of the whole rectangle."""
+        west = grid.extent.west + self.ix * grid.tile_m
+        north = grid.extent.north - self.iy * grid.tile_m
+        shape_ = (self.ny * grid.tile_px, self.nx * grid.tile_px)
+        affine = Affine(grid.resolution, 0, west, 0, -grid.resolution, north)
+        return GeoBox(shape_, affine, CRS(grid.crs))
+
+    def slices(self, grid: Grid, tile: Tile) -> tuple[slice, slice]:
+        """Rows and columns of a tile in arrays that cover the rectangle."""
+        if tile not in self:
+            raise SpecError(explain(f"tile {tile} is not part of the store", expected=str(self)))
+        y = (tile.iy - self.iy) * grid.tile_px
+        x = (tile.ix - self.ix) * grid.tile_px
+        return slice(y, y + grid.tile_px), slice(x, x + grid.tile_px)
+
+
+@functools.cache
+def _transformer(source: str, target: str) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+
+def reproject(
+    geometry: BaseGeometry, source: str, target: str, *, resolution: float
+) -> BaseGeometry:
+    """A geometry in another CRS; edges longer than ``resolution`` (source units) bend with it."""
+    change: Any = _transformer(source, target).transform
+    bent = shapely.segmentize(geometry, resolution)
+    return shapely.transform(bent, change, interleaved=False)
+
+
+def choose_preset(area: Area) -> str:
+    """The continental grid in whose part of the world an area lies; ``world`` where none fits."""
+    west, south, east, north = area.bounds
+    for name, preset in PRESETS.items():
+        inside = preset.lon_lat
+        if (
+            inside.west <= west
+            and east <= inside.east
+            and inside.south <= south
+            and north <= inside.north
+        ):
+            return name
+    return "world"
+
+
+def project(lon: float, lat: float, crs: str) -> tuple[float, float]:
+    """Easting and northing of a point given in degrees."""
+    x, y = _transformer(LON_LAT, crs).transform(lon, lat)
+    return float(x), float(y)
+
+
+def covered(area: Area, geobox: GeoBox) -> np.ndarray:
+    """Pixels whose centre lies in the area: bool of shape (y, x)."""
+    polygon = Geometry(area.to_crs(str(geobox.crs)), geobox.crs)
+    return np.asarray(rasterize(polygon, geobox))
+
+
+def crs_attributes(geobox: GeoBox) -> dict[str, Any]:
+    """CF grid mapping of a GeoBox, with the WKT and the transform that GDAL and rioxarray read."""
+    crs = pyproj.CRS(str(geobox.crs))
+    cf = {key: list(v) if isinstance(v, tuple) else v for key, v in crs.to_cf().items()}
+    transform = " ".join(f"{value:.17g}" for value in geobox.affine.to_gdal())
+    return {**cf, "spatial_ref": crs.to_wkt(), "GeoTransform": transform}
+
+
+def to_lon_lat(x: float, y: float, crs: str) -> tuple[float, float]:
+    """Longitude and latitude, degrees, of a projected point."""
+    lon, lat = _transformer(crs, LON_LAT).transform(x, y)
+    return float(lon), float(lat)

@@ -1,0 +1,264 @@
+"""Accuracy of a trained change network on cities it has not seen, and its finished card.
+
+::
+
+    python -m cdscale.learn.evaluate RECIPE.yaml --data ROOT --run DIR [--to FOLDER]
+
+Each city is mapped as the pipeline maps a block, on its own grid and on a continental equal-area
+grid of 10 m to which it is resampled first, with radar and with radar withheld. The threshold is
+that of the highest pooled F1 over the validation cities on the equal-area grid, maps with and
+without radar taken together; cities to show decide nothing.
+
+Shape suffixes: C channel, Y row, X column.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.transform import array_bounds
+from rasterio.warp import Resampling, calculate_default_transform, reproject, transform_bounds
+
+from cdscale.learn.change import build_network, read_cities
+from cdscale.learn.export import Result, ship
+from cdscale.learn.metrics import Confusion, Curve
+from cdscale.learn.oscd import City, OrbitPair, radar, without_s1
+from cdscale.learn.recipe import ChangeRecipe
+from cdscale.models.two_branch import HALO, STRIDE
+from cdscale.predict import Block, predict_change
+from cdscale.spec.card import ModelCard, Training
+
+Floats = NDArray[np.float32]
+
+CONTINENTS = (
+    ("EPSG:3035", (-25, 34, 45, 72)),
+    ("ESRI:102022", (-25, -35, 55, 34)),
+    ("ESRI:102025", (45, -10, 180, 80)),
+    ("EPSG:5070", (-170, 12, -50, 72)),
+    ("ESRI:102033", (-90, -60, -30, 12)),
+)
+"""Equal-area systems, each with the box (west, south, east, north) that it is tried for."""
+
+PIXEL = 10.0
+"""Side of a pixel of the equal-area grid in metres."""
+
+VARIANTS = (("native", "s1s2"), ("native", "s2"), ("equal_area", "s1s2"), ("equal_area", "s2"))
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Probability (Y, X) of one city on its own grid, beside the truth."""
+
+    city: str
+    probability: Floats
+    label: NDArray[np.uint8]
+
+
+def on_equal_area(city: City) -> City:
+    """The city resampled bilinearly to a continental equal-area grid of 10 m, NaN outside."""
+    height, width = city.s2_before.shape[1:]
+    bounds = array_bounds(height, width, city.transform)
+    crs = _continental(city)
+    near, _, _ = calculate_default_transform(
+        city.crs, crs, width, height, *bounds, resolution=PIXEL
+    )
+    west, south, east, north = transform_bounds(city.crs, crs, *bounds, densify_pts=21)
+    left = np.floor(min(west, near.c) / PIXEL) * PIXEL
+    top = np.ceil(max(north, near.f) / PIXEL) * PIXEL
+    shape = (int(np.ceil((top - south) / PIXEL)), int(np.ceil((east - left) / PIXEL)))
+    grid = City(
+        city.name,
+        city.s2_before,
+        city.s2_after,
+        city.orbits,
+        None,
+        crs,
+        Affine(PIXEL, 0, left, 0, -PIXEL, top),
+    )
+
+    def move(x_CYX: Floats) -> Floats:
+        return _warp(x_CYX, city, grid, shape)
+
+    return replace(
+        grid,
+        s2_before=move(city.s2_before),
+        s2_after=move(city.s2_after),
+        orbits=tuple(OrbitPair(o.orbit, move(o.before), move(o.after)) for o in city.orbits),
+    )
+
+
+def map_as_block(network: torch.nn.Module, card: ModelCard, city: City) -> Floats:
+    """Probability (Y, X), through the same code as the pipeline's; no context beyond the city."""
+    orbit = radar(city)
+
+    def block(s2_CYX: Floats, s1_CYX: Floats) -> Block:
+        return Block(_with_halo(s2_CYX), _with_halo(s1_CYX))
+
+    before, after = block(city.s2_before, orbit.before), block(city.s2_after, orbit.after)
+    return predict_change(network, card, before, after)
+
+
+def map_variant(
+    network: torch.nn.Module, card: ModelCard, city: City, variant: tuple[str, str]
+) -> Mapped:
+    """Map a city on one of two grids, with or without its radar; the map on its own grid."""
+    grid, sensors = variant
+    seen = without_s1(city) if sensors == "s2" else city
+    if grid == "native":
+        probability = map_as_block(network, card, seen)
+    else:
+        moved = on_equal_area(seen)
+        there = map_as_block(network, card, moved)[None]
+        probability = _warp(there, moved, city, city.s2_before.shape[1:])[0]
+    label = city.label if city.label is not None else np.zeros(probability.shape, np.uint8)
+    return Mapped(city.name, probability, label)
+
+
+def pooled_threshold(maps: list[Mapped]) -> float:
+    """Threshold of the highest pooled F1."""
+    curve = Curve()
+    for one in maps:
+        curve.add(one.probability, one.label)
+    return curve.best()[0]
+
+
+def figures(maps: list[Mapped], threshold: float) -> dict[str, Any]:
+    """Accuracy of each city and of all pixels pooled; pixels that no map covers do not count."""
+    total, cities = Confusion(), {}
+    for one in maps:
+        seen = np.isfinite(one.probability)
+        counts = Confusion.of(one.probability[seen] >= threshold, one.label[seen])
+        cities[one.city] = counts.figures()
+        total += counts
+    return {"pooled": total.figures(), "cities": cities}
+
+
+def evaluate(recipe: ChangeRecipe, root: Path, result: Result) -> ModelCard:
+    """The finished card of a run: threshold, and accuracy in every variant.
+
+    Raises
+    ------
+    ReadError
+        When the data set is not there.
+    """
+    network = build_network(recipe)
+    network.load_state_dict(result.weights)
+    network.eval()
+    card = draft_card(recipe, result)
+    maps = {
+        (split, variant): [map_variant(network, card, city, variant) for city in cities]
+        for split, names in (("val", recipe.split.val), ("show", recipe.split.show))
+        for cities in [read_cities(recipe, root, names)]
+        for variant in VARIANTS
+    }
+    threshold = pooled_threshold(
+        maps["val", ("equal_area", "s1s2")] + maps["val", ("equal_area", "s2")]
+    )
+    accuracy: dict[str, Any] = {
+        "command": f"python -m cdscale.learn.evaluate {recipe.name}.yaml --data OSCD --run RUN",
+        "how": "whole cities never trained on, every pixel once, Level-1C; 'val' also chose epoch "
+        "and threshold, 'show' chose nothing; 'equal_area': resampled bilinearly to a continental "
+        "10 m grid, mapped there, and the probability resampled back; 's2': radar withheld",
+    }
+    for (split, (grid, sensors)), found in maps.items():
+        place = accuracy.setdefault(split, {}).setdefault(grid, {})
+        place[sensors] = figures(found, threshold)
+    return card.model_copy(update={"threshold": round(threshold, 4), "accuracy": accuracy})
+
+
+def draft_card(recipe: ChangeRecipe, result: Result) -> ModelCard:
+    """Card of a run before its figures are known."""
+    split = "; ".join(
+        f"{name}: {', '.join(cities)}"
+        for name, cities in recipe.split.model_dump().items()
+        if cities
+    )
+    return ModelCard(
+        name=recipe.name,
+        version=recipe.version,
+        title=recipe.title,
+        task="change",
+        family="two-branch",
+        network=recipe.network,
+        weights=f"{recipe.name}.safetensors",
+        weights_sha256="",
+        s2_bands=recipe.s2_bands,
+        s1_bands=recipe.s1_bands,
+        normalisation=result.normalisation,
+        halo=HALO,
+        stride=STRIDE,
+        threshold=result.threshold,
+        classes={0: "no change", 1: "urban change"},
+        training=Training(
+            data="Onera Satellite Change Detection (Sentinel-2 Level-1C pairs, 2015-2018) with "
+            "Sentinel-1 VV of the same cities",
+            split=split,
+            recipe=f"{recipe.name}.yaml",
+            steps=result.step,
+            licence=recipe.licence,
+            simulated=False,
+        ),
+        accuracy={},
+        limits=recipe.limits,
+    )
+
+
+def _continental(city: City) -> str:
+    """Equal-area system of the continent that a city lies on."""
+    height, width = city.s2_before.shape[1:]
+    x, y = city.transform * (width / 2, height / 2)
+    lon, lat, _, _ = transform_bounds(city.crs, "EPSG:4326", x, y, x, y)
+    for crs, (west, south, east, north) in CONTINENTS:
+        if west <= lon <= east and south <= lat <= north:
+            return crs
+    return "EPSG:6933"
+
+
+def _warp(x_CYX: Floats, source: City, target: City, shape: tuple[int, ...]) -> Floats:
+    """Bilinear resampling between the grids of two cities."""
+    moved = np.full((len(x_CYX), *shape), np.nan, np.float32)
+    reproject(
+        x_CYX,
+        moved,
+        src_transform=source.transform,
+        src_crs=source.crs,
+        dst_transform=target.transform,
+        dst_crs=target.crs,
+        src_nodata=np.nan,
+        dst_nodata=np.nan,
+        resampling=Resampling.bilinear,
+    )
+    return moved
+
+
+def _with_halo(x_CYX: Floats) -> Floats:
+    return np.pad(x_CYX, ((0, 0), (HALO, HALO), (HALO, HALO)), constant_values=np.nan)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Evaluate a trained change network on OSCD.")
+    parser.add_argument("recipe", type=Path, help="recipe in YAML")
+    parser.add_argument("--data", type=Path, required=True, help="root of the OSCD folders")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("--to", type=Path, help="write weights and card to this folder")
+    options = parser.parse_args()
+    result = Result.read(options.run / "best.safetensors")
+    card = evaluate(ChangeRecipe.read(options.recipe), options.data, result)
+    for split in ("val", "show"):
+        for grid, sensors in VARIANTS:
+            found = card.accuracy.get(split, {}).get(grid, {}).get(sensors)
+            print(split, grid, sensors, card.threshold, found)
+    if options.to:
+        print(ship(card, result, options.to))
+
+
+if __name__ == "__main__":
+    main()

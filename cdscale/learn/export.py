@@ -1,0 +1,57 @@
+"""From the best checkpoint of a run to shipped weights and their card."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from torch import Tensor
+
+from cdscale.errors import ModelError, explain
+from cdscale.learn.state import read_tensors, write_tensors
+from cdscale.models import sha256_of
+from cdscale.spec.card import ModelCard, Normalisation, card_path
+
+
+@dataclass(frozen=True)
+class Result:
+    """Best averaged weights of a run, and what belongs to them."""
+
+    weights: dict[str, Tensor]
+    normalisation: Normalisation
+    threshold: float
+    step: int
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Read ``best.safetensors`` of a run.
+
+        Raises
+        ------
+        ModelError
+            When the file is absent, damaged, or not the best of a run.
+        """
+        weights, notes = read_tensors(path)
+        try:
+            rule = Normalisation.model_validate_json(notes["normalisation"])
+            return cls(weights, rule, float(notes["threshold"]), int(notes["step"]))
+        except (KeyError, ValueError) as err:
+            raise ModelError(
+                explain(f"{path} is not the best of a training run", got=str(err))
+            ) from None
+
+
+def ship(card: ModelCard, result: Result, folder: Path) -> Path:
+    """Write weights and card beside each other; returns the path of the card."""
+    weights = folder / card.weights
+    write_tensors(weights, result.weights, {"name": card.name, "version": card.version})
+    finished = card.model_copy(update={"weights_sha256": sha256_of(weights)})
+    path = card_path(folder, card.name)
+    part = path.with_name(path.name + ".part")
+    plain = finished.model_dump(mode="json")
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+    return path

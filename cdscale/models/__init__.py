@@ -1,0 +1,188 @@
+"""The networks, their cards and their weights.
+
+Cards and weights stand in ``weights/``: ``<name>.card.yaml`` beside ``<name>.safetensors``. Reading
+cards does not import torch; building and loading networks does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cdscale.errors import ModelError, SpecError, explain
+from cdscale.spec.card import ModelCard, card_path
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Precision = Literal["float32", "bfloat16"]
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the cards and weights that come with the package."""
+
+_SUFFIX = ".card.yaml"
+_loaded: dict[tuple[str, str, Precision], nn.Module] = {}
+_lock = threading.Lock()
+
+
+def list_cards(folder: Path = WEIGHTS) -> tuple[ModelCard, ...]:
+    """Cards in a folder, by name."""
+    return tuple(ModelCard.read(path) for path in sorted(folder.glob(f"*{_SUFFIX}")))
+
+
+def load_card(name_or_path: str) -> ModelCard:
+    """The card of a shipped model, or of a card file anywhere.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Such as ``change-s1s2-oscd``, or the path of a ``.card.yaml`` file.
+
+    Raises
+    ------
+    ModelError
+        When there is no such model; the message lists the known names.
+    SpecError
+        When the card does not read.
+    """
+    if name_or_path.endswith(_SUFFIX):
+        path = Path(name_or_path)
+    else:
+        path = card_path(WEIGHTS, name_or_path)
+    if not path.is_file():
+        known = sorted(found.name.removesuffix(_SUFFIX) for found in WEIGHTS.glob(f"*{_SUFFIX}"))
+        raise ModelError(
+            explain(
+                "no such model",
+                expected=f"one of {', '.join(known) or '(none shipped)'}, or a path to *{_SUFFIX}",
+                got=name_or_path,
+            )
+        )
+    return ModelCard.read(path)
+
+
+def folder_of(name_or_path: str) -> Path:
+    """Folder in which the weights of a model named as for :func:`load_card` stand."""
+    return Path(name_or_path).parent if name_or_path.endswith(_SUFFIX) else WEIGHTS
+
+
+def build(card: ModelCard) -> nn.Module:
+    """The network of a card, with random weights.
+
+    Raises
+    ------
+    ModelError
+        When the card's options are not those of its family, when it takes other channels than
+        the card names bands, or when the card promises less halo than the family needs.
+    """
+    from cdscale.models import missing_optical, two_branch
+
+    family = two_branch if card.family == "two-branch" else missing_optical
+    channels = {"s2_channels": len(card.s2_bands), "s1_channels": len(card.s1_bands)}
+    if any(card.network.get(name, count) != count for name, count in channels.items()):
+        raise ModelError(explain(f"card {card.name}: network", expected=channels, got=card.network))
+    if card.halo < family.HALO or card.halo % family.STRIDE or card.stride % family.STRIDE:
+        raise ModelError(
+            explain(
+                f"card {card.name}: halo and stride",
+                expected=f"halo at least {family.HALO} and both multiples of {family.STRIDE}",
+                got=f"{card.halo} and {card.stride}",
+            )
+        )
+    make = two_branch.TwoBranch if card.family == "two-branch" else missing_optical.MissingOptical
+    try:
+        network: nn.Module = make(**(card.network | channels))
+    except TypeError as err:
+        raise ModelError(explain(f"card {card.name}: network options", got=str(err))) from None
+    return network
+
+
+def load(
+    card: ModelCard,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    folder: Path = WEIGHTS,
+) -> nn.Module:
+    """The network of a card with its weights, in evaluation mode, once per process.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Names the weights' file and its sha256.
+    device : str
+        As torch names it.
+    precision : {"float32", "bfloat16"}
+        Of weights and activations.
+    folder : Path
+        Where the weights' file stands.
+
+    Raises
+    ------
+    ModelError
+        When the file is absent (the model is untrained), is not the one that the card was
+        written for, or does not fit the network.
+    """
+    key = (card.weights_sha256, device, precision)
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = _load(card, device, precision, folder)
+        return _loaded[key]
+
+
+def sha256_of(path: Path) -> str:
+    """Sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _load(card: ModelCard, device: str, precision: Precision, folder: Path) -> nn.Module:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load as parse
+
+    path = folder / Path(card.weights).name
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(
+            explain(
+                f"model {card.name} is untrained",
+                expected=f"weights in {path}",
+                got="no such file",
+                do="Train it with its recipe, or choose another model.",
+            )
+        ) from None
+    except OSError as err:
+        raise ModelError(explain(f"model {card.name}: {path}", got=err.strerror)) from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.weights_sha256:
+        raise ModelError(
+            explain(
+                f"model {card.name}: {path.name} is not what its card was written for",
+                expected=f"sha256 {card.weights_sha256}",
+                got=digest,
+                do="Restore the file, or write a card for it.",
+            )
+        )
+    network = build(card)
+    try:
+        network.load_state_dict(parse(content))
+    except (RuntimeError, SafetensorError) as err:
+        raise ModelError(
+            explain(f"model {card.name}: {path.name} does not fit its network", got=str(err)[:300])
+        ) from None
+    return network.to(device=torch.device(device), dtype=getattr(torch, precision)).eval()
+
+
+__all__ = [
+    "WEIGHTS",
+    "ModelCard",
+    "SpecError",
+    "build",
+    "folder_of",
+    "list_cards",
+    "load",
+    "load_card",
+    "sha256_of",
+]

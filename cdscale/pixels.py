@@ -1,0 +1,151 @@
+"""Scenes to blocks on a tile's GeoBox. The only module that knows how pixels are fetched.
+
+``Reader`` is the seam: the stages ask it for a mask or for bands of one scene, and get physical
+values on exactly the pixels they named, whatever CRS and resolution the scene has.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+import dask
+import numpy as np
+import stackstac
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+
+from cdscale import kernels
+from cdscale.errors import ReadError
+from cdscale.grid import GeoBox
+from cdscale.spec.scene import Asset, Scene
+
+GDAL_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    # GDAL waits for ever unless told otherwise.
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_CACHEMAX": 256,
+}
+REMOTE_THREADS = 8
+"""Reading over a network waits; these many assets are asked for at once."""
+
+_PERMANENT = re.compile(
+    r"No such file|does not exist|HTTP response code: (404|410)|not recognized as|"
+    r"Permission denied|TIFFReadEncodedTile|TIFFFillTile|ZIPDecode|LZWDecode|Decoding error",
+    re.IGNORECASE,
+)
+
+
+class Reader(Protocol):
+    """Where pixels come from."""
+
+    def mask(self, scene: Scene, geobox: GeoBox) -> NDArray[np.uint8]:
+        """Classes of the scene's mask, (y, x), nearest neighbour; the first no-data class outside.
+
+        Raises
+        ------
+        ReadError
+            When they do not come.
+        """
+        ...
+
+    def bands(
+        self, scene: Scene, names: tuple[str, ...], geobox: GeoBox
+    ) -> NDArray[np.float32]:
+        """Reflectance or linear power, (band, y, x), NaN outside the scene.
+
+        Raises
+        ------
+        ReadError
+            When they do not come.
+        """
+        ...
+
+
+class StackstacReader:
+    """Reads through stackstac, one scene at a time, warped straight onto the GeoBox."""
+
+    def mask(self, scene: Scene, geobox: GeoBox) -> NDArray[np.uint8]:
+        """See :class:`Reader`."""
+        if scene.mask is None:
+            raise ReadError(f"scene {scene.id} has no mask", permanent=True)
+        raw = self._read(scene, {"mask": scene.mask}, geobox, Resampling.nearest)
+        return np.where(np.isnan(raw[0]), scene.mask_nodata[0], raw[0]).astype(np.uint8)
+
+    def bands(
+        self, scene: Scene, names: tuple[str, ...], geobox: GeoBox
+    ) -> NDArray[np.float32]:
+        """See :class:`Reader`."""
+        assets = {name: scene.assets[name] for name in names}
+        values = self._read(scene, assets, geobox, Resampling.bilinear)
+        for value, asset in zip(values, assets.values(), strict=True):
+            value *= np.float32(asset.scale)
+            value += np.float32(asset.offset)
+        return kernels.to_power(values) if scene.unit == "dB" else values
+
+    def _read(
+        self, scene: Scene, assets: dict[str, Asset], geobox: GeoBox, resampling: Resampling
+    ) -> NDArray[np.float32]:
+        """Stored numbers as float32, NaN where the file has none."""
+        remote = any("://" in asset.href for asset in assets.values())
+        try:
+            stack = stackstac.stack(
+                [_item(scene, assets, geobox)],
+                assets=list(assets),
+                epsg=_code(geobox),
+                resolution=abs(geobox.resolution.x),
+                bounds=tuple(geobox.boundingbox),
+                snap_bounds=False,
+                dtype=np.dtype("float32"),
+                fill_value=np.float32(np.nan),
+                rescale=False,
+                xy_coords=False,
+                properties=False,
+                band_coords=False,
+                resampling=resampling,
+                chunksize=max(geobox.shape),
+                gdal_env=stackstac.DEFAULT_GDAL_ENV.updated(always=GDAL_OPTIONS),
+            )
+            scheduler = "threads" if remote else "synchronous"
+            with dask.config.set(scheduler=scheduler, num_workers=REMOTE_THREADS):
+                raw = np.asarray(stack.data[0].compute())
+        except (RuntimeError, RasterioError, OSError) as err:
+            raise _read_error(scene, err) from err
+        for values, asset in zip(raw, assets.values(), strict=True):
+            if asset.nodata is not None:
+                values[values == asset.nodata] = np.nan
+        return raw
+
+
+def _item(scene: Scene, assets: dict[str, Asset], geobox: GeoBox) -> dict[str, Any]:
+    """The scene as the STAC 1.0 item that stackstac reads.
+
+    The window is always given by the GeoBox, so the item's own projection would only be used to
+    decide what overlaps it: the plan has done that, by footprints.
+    """
+    box = geobox.boundingbox
+    place = {"proj:epsg": _code(geobox), "proj:bbox": [box.left, box.bottom, box.right, box.top]}
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": scene.id,
+        "geometry": None,
+        "bbox": None,
+        "properties": {"datetime": scene.start.isoformat(), **place},
+        "assets": {name: {"href": asset.href} for name, asset in assets.items()},
+    }
+
+
+def _code(geobox: GeoBox) -> int:
+    """The number that stackstac takes for a CRS; GDAL looks ESRI's up by number as well."""
+    return int(str(geobox.crs).rpartition(":")[2])
+
+
+def _read_error(scene: Scene, err: Exception) -> ReadError:
+    reason = re.sub(r"\?[^'\" ]*", "", str(err))  # a query may hold a token
+    permanent = bool(_PERMANENT.search(reason))
+    return ReadError(f"scene {scene.id}: {reason[:300]}", permanent=permanent)

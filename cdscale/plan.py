@@ -1,0 +1,278 @@
+"""``RunSpec`` and receipts to the tasks still to do, with bytes, memory and seconds.
+
+A plan is data: it can be printed, priced and refused before the first byte is read.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cdscale import models, scenes
+from cdscale.errors import PlanError, SpecError, StoreError, explain
+from cdscale.progress import Progress
+from cdscale.spec.base import Frozen
+from cdscale.spec.card import ModelCard
+from cdscale.spec.job import Job
+from cdscale.spec.run import RunSpec
+from cdscale.spec.scene import SceneTable
+from cdscale.spec.task import Stage, Task
+from cdscale.store import Ledger, open_store
+
+WORKER_BYTES = 600_000_000
+"""Of a worker with every library loaded and no work."""
+NETWORK_BYTES_PER_PIXEL = 1000
+"""Of activations, at most, in a window of 512 pixels and its halo; measured, see predict.Tiling."""
+COMPRESSED = 0.7
+"""Bytes on disk for one in memory; Sentinel-2 packs to 0.6, radar hardly at all."""
+SECONDS_PER_READ = 0.04
+"""Of one asset warped onto a tile of 512 x 512 pixels from a local disk, on one core."""
+SECONDS_PER_MPX = {Stage.MAP: 4.0, Stage.CHANGE: 6.0}
+"""Of a network over a million pixels, on one core."""
+
+
+# ---------------------------------------------------------------------------------- what to do
+
+
+def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
+    """Spec, scenes and cards of a run; the scenes as found by its first search.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        What is asked for.
+    refresh : bool
+        Ask the catalogue again, although the run has asked before.
+
+    Raises
+    ------
+    UserError
+        When the spec does not fit together, the catalogue has nothing, or a card refuses.
+    """
+    spec.tiles()
+    spec.pairs()
+    cards = {
+        name: models.load_card(choice.card)
+        for name in ("urban", "change")
+        if (choice := getattr(spec.models, name)) is not None
+    }
+    table = None if refresh else _frozen_scenes(spec)
+    if table is None:
+        table = scenes.search(spec)
+    for name, card in cards.items():
+        card.refuse(
+            s2_bands=spec.cube.s2_bands,
+            simulated=table.simulated,
+            force=getattr(spec.models, name).force,
+        )
+        _halo_fits(spec, card)
+    return Job(spec=spec, scenes=table, cards=cards)
+
+
+def _frozen_scenes(spec: RunSpec) -> SceneTable | None:
+    """The table of an earlier run in the same folder, if it searched for the same."""
+    path = spec.folder / "run" / "job.json"
+    try:
+        table = Job.model_validate_json(path.read_text(encoding="utf-8")).scenes
+    except (OSError, ValueError, SpecError):
+        return None
+    return table if table.search == scenes.search_key(spec) else None
+
+
+def _halo_fits(spec: RunSpec, card: ModelCard) -> None:
+    if card.halo > spec.grid.tile or spec.grid.tile % card.stride:
+        raise PlanError(
+            explain(
+                f"model {card.name} does not fit tiles of {spec.grid.tile} pixels",
+                expected=f"at least {card.halo} pixels, and a multiple of {card.stride}",
+                got=spec.grid.tile,
+                do="Set grid.tile in the spec.",
+            )
+        )
+
+
+# ------------------------------------------------------------------------------- what it costs
+
+
+class StagePlan(Frozen):
+    """One stage of a plan."""
+
+    tasks: int
+    done: int
+    todo: int
+    bytes_read: int
+    bytes_written: int
+    memory_per_task: int
+    cpu_seconds: float
+
+
+class Plan(Frozen):
+    """A run, priced: what it will do and what that takes."""
+
+    name: str
+    output: str
+    grid: str
+    crs: str
+    tile_px: int
+    tiles: int
+    area_km2: float
+    months: str
+    month_count: int
+    scenes: dict[str, int]
+    set_aside: int
+    simulated: bool
+    stages: dict[str, StagePlan]
+    bytes_read: int
+    """At most, before compression: every band of every scene of every tile."""
+    bytes_written: int
+    """About, after compression."""
+    disk_free: int
+    workers: int
+    memory_per_worker: int
+    seconds: float
+    """About, on a local cluster of so many workers."""
+
+
+def price(job: Job, *, workers: int, memory: int) -> Plan:
+    """What is left to do of a run, and what it takes.
+
+    Parameters
+    ----------
+    job : Job
+        From :func:`freeze`.
+    workers : int
+        Workers of the cluster.
+    memory : int
+        Bytes of each.
+
+    Raises
+    ------
+    StoreError
+        When a store in the output folder was made with another spec.
+    """
+    for stage in job.stages:
+        if (job.store_path(stage) / "zarr.json").exists():
+            open_store(job.store_path(stage), job.layouts[stage])
+    progress = Progress(job, Ledger(job.ledger_folder))
+    stages = {str(stage): _price_stage(job, stage, progress) for stage in job.stages}
+    grid = job.spec.lattice
+    table = job.scenes.scenes
+    return Plan(
+        name=job.spec.name,
+        output=str(job.spec.folder),
+        grid=grid.name,
+        crs=grid.crs,
+        tile_px=grid.tile_px,
+        tiles=len(job.tiles),
+        area_km2=round(len(job.tiles) * (grid.tile_m / 1000) ** 2, 3),
+        months=str(job.spec.period),
+        month_count=len(job.spec.period),
+        scenes={s: sum(scene.sensor == s for scene in table) for s in ("s1", "s2")},
+        set_aside=len(job.scenes.set_aside),
+        simulated=job.scenes.simulated,
+        stages=stages,
+        bytes_read=sum(s.bytes_read for s in stages.values()),
+        bytes_written=sum(s.bytes_written for s in stages.values()),
+        disk_free=_disk_free(job.spec.folder),
+        workers=workers,
+        memory_per_worker=memory,
+        seconds=round(sum(s.cpu_seconds for s in stages.values()) / workers, 1),
+    )
+
+
+def _price_stage(job: Job, stage: Stage, progress: Progress) -> StagePlan:
+    agenda = progress.agenda(stage)
+    layout = job.layouts[stage]
+    todo = [*agenda.ready, *agenda.waiting]
+    assets = _assets_to_read(job, todo) if stage is Stage.COMPOSE else 0
+    pixels = job.spec.grid.tile**2
+    read = assets * pixels * 2
+    if stage is not Stage.COMPOSE:
+        read = sum(len(job.upstream(task)) for task in todo) * layout.shard_bytes
+    past = [r.seconds for task in agenda.done if (r := progress.receipt(task)) is not None]
+    if past:
+        seconds = len(todo) * sum(past) / len(past)
+    elif stage is Stage.COMPOSE:
+        seconds = assets * SECONDS_PER_READ * max(pixels / 512**2, 0.25)
+    else:
+        seconds = len(todo) * SECONDS_PER_MPX[stage] * pixels / 1e6
+    return StagePlan(
+        tasks=len(job.tasks(stage)),
+        done=len(agenda.done),
+        todo=len(todo),
+        bytes_read=read,
+        bytes_written=int(len(todo) * layout.shard_bytes * COMPRESSED),
+        memory_per_task=task_memory(job, stage),
+        cpu_seconds=round(seconds, 1),
+    )
+
+
+def _assets_to_read(job: Job, tasks: list[Task]) -> int:
+    return sum(
+        len(scene.assets) + (scene.mask is not None)
+        for task in tasks
+        for scene in job.scenes_of(task)
+    )
+
+
+def task_memory(job: Job, stage: Stage) -> int:
+    """Bytes that one task of a stage holds at most, beside the libraries."""
+    tile = job.spec.grid.tile
+    pixels = tile**2
+    layout = job.layouts[stage]
+    if stage is Stage.COMPOSE:
+        # Composite, scene being read and its finite mask; radar keeps a sum and a count an orbit.
+        optical = len(job.spec.cube.s2_bands) * (4 + 4 + 1)
+        radar = len(job.spec.cube.s1_bands) * 4 * 8
+        return pixels * (max(optical, radar) + 8) + 2 * layout.shard_bytes
+    total = 2 * layout.shard_bytes
+    card = job.cards.get("urban" if stage is Stage.MAP else "change")
+    if card is not None:
+        dates = 1 if stage is Stage.MAP else 2
+        side = tile + 2 * card.halo
+        bands = len(job.spec.cube.s2_bands) + len(card.s2_bands) + 2 * len(card.s1_bands)
+        window = min(tile, 512) + 2 * card.halo
+        total += dates * side**2 * bands * 4 + window**2 * NETWORK_BYTES_PER_PIXEL
+    if stage is Stage.CHANGE and "urban" in job.cards:
+        total += pixels * len(job.spec.period) + 256 * tile * len(job.spec.period) * 32
+    return total
+
+
+def check(plan: Plan) -> None:
+    """Refuse what cannot fit.
+
+    Raises
+    ------
+    PlanError
+        Naming the memory or the disk that is too small.
+    """
+    for stage, part in plan.stages.items():
+        need = part.memory_per_task + WORKER_BYTES
+        if part.todo and need > plan.memory_per_worker:
+            raise PlanError(
+                explain(
+                    f"a {stage} task does not fit into a worker's memory",
+                    expected=f"at least {need / 1e9:.1f} GB",
+                    got=f"{plan.memory_per_worker / 1e9:.1f} GB",
+                    do="Raise workers.memory or lower grid.tile in the spec.",
+                )
+            )
+    if plan.bytes_written > plan.disk_free:
+        raise PlanError(
+            explain(
+                f"the products do not fit on the disk of {plan.output}",
+                expected=f"{plan.bytes_written / 1e9:.2f} GB free",
+                got=f"{plan.disk_free / 1e9:.2f} GB",
+                do="Choose another --output, a smaller area, or fewer months.",
+            )
+        )
+
+
+def _disk_free(folder: Path) -> int:
+    there = folder.resolve()
+    while not there.exists():
+        there = there.parent
+    try:
+        return shutil.disk_usage(there).free
+    except OSError as err:
+        raise StoreError(explain(f"cannot look at {there}: {err.strerror}")) from None

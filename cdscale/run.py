@@ -1,0 +1,309 @@
+"""Sends tasks to a cluster through a bounded window, and keeps the ledger.
+
+It knows nothing of pixels. A task that fails does not stop the others: it is tried again where its
+error may pass, and reported with its reason where not. What was done when a run is stopped, or
+killed, is done: the next one begins with what its receipts leave open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import random
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from distributed import Future, KilledWorker, wait
+
+from cdscale.cluster import GPU, Place, connect
+from cdscale.errors import PlanError, ReadError, StoreError, explain
+from cdscale.months import Month
+from cdscale.progress import Progress
+from cdscale.spec.job import Job
+from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.stages import perform_from
+from cdscale.store import Ledger, Store, create, write_json
+
+WINDOW = 3
+"""Tasks in flight for each slot of the cluster: enough that no worker waits, few enough that the
+scheduler's memory does not grow with the run."""
+LONGEST_PAUSE = 30.0
+"""Seconds before a task is tried again, at most."""
+
+
+class Watcher(Protocol):
+    """Whoever wants to follow a run."""
+
+    def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
+        """A stage begins."""
+        ...
+
+    def done(self, task: Task, receipt: Receipt) -> None:
+        """A task is done."""
+        ...
+
+    def again(self, task: Task, reason: str) -> None:
+        """A task failed and will be tried again."""
+        ...
+
+    def failed(self, task: Task, reason: str) -> None:
+        """A task failed for good."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What one call did."""
+
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    incomplete: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Tasks done without some scenes that could not be read."""
+    waiting: int = 0
+    """Tasks whose inputs are missing because another task failed."""
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return not (self.failed or self.incomplete or self.waiting)
+
+    def add(self, other: Outcome) -> None:
+        """Take in what another call did."""
+        self.done += other.done
+        self.failed |= other.failed
+        self.incomplete |= other.incomplete
+        self.waiting += other.waiting
+        self.seconds += other.seconds
+
+
+def execute(job: Job, cluster: str, watcher: Watcher) -> Outcome:
+    """Do what is left of a run, stage by stage.
+
+    Parameters
+    ----------
+    job : Job
+        From :func:`cdscale.plan.freeze`.
+    cluster : str
+        See :func:`cdscale.cluster.connect`.
+    watcher : Watcher
+        Follows the progress.
+
+    Raises
+    ------
+    PlanError
+        When another run holds the output folder, or there is no cluster.
+    StoreError
+        When a store was made with another spec, or cannot be written.
+    """
+    outcome = Outcome()
+    with prepared(job):
+        if finished(job):
+            return outcome
+        with connect(cluster, job.spec.workers) as place:
+            for stage in job.stages:
+                outcome.add(run_stage(job, stage, place, watcher))
+    return outcome
+
+
+def finished(job: Job) -> bool:
+    """Whether every task of a run is done."""
+    progress = Progress(job, Ledger(job.ledger_folder))
+    return all(
+        not agenda.ready and not agenda.waiting
+        for agenda in (progress.agenda(stage) for stage in job.stages)
+    )
+
+
+@contextmanager
+def prepared(job: Job) -> Iterator[None]:
+    """Hold the output folder, lay out its stores, and tidy up what a killed run left.
+
+    Raises
+    ------
+    PlanError
+        When another run holds the folder.
+    StoreError
+        When a store was made with another spec, or the folder cannot be written.
+    """
+    with _only_run(job):
+        stores = [create(job.store_path(s), job.layouts[s]) for s in job.stages]
+        _keep_job(job)
+        _sweep(stores)
+        try:
+            yield
+        finally:
+            _sweep(stores)
+
+
+@contextmanager
+def _only_run(job: Job) -> Iterator[None]:
+    path = job.spec.folder / "run" / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as err:
+        raise StoreError(
+            explain(
+                f"cannot write to {job.spec.folder}: {err.strerror}",
+                do="Choose an --output folder that can be written.",
+            )
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PlanError(
+                explain(
+                    f"another run is at work in {job.spec.folder}",
+                    do="Wait for it, stop it, or choose another --output.",
+                )
+            ) from None
+        yield
+
+
+def _keep_job(job: Job) -> None:
+    path = job.spec.folder / "run" / "job.json"
+    try:
+        same = Job.model_validate_json(path.read_text(encoding="utf-8")).digest == job.digest
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        write_json(path, job)
+
+
+def _sweep(stores: list[Store]) -> None:
+    for store in stores:
+        store.sweep()
+
+
+def run_stage(
+    job: Job, stage: Stage, place: Place, watcher: Watcher, month: Month | None = None
+) -> Outcome:
+    """Do what is left of one stage, or of one month of it.
+
+    Tasks go out in the plan's order, at most :data:`WINDOW` for each slot at a time.
+    """
+    started = time.perf_counter()
+    agenda = Progress(job, Ledger(job.ledger_folder)).agenda(stage, month)
+    watcher.begin(stage, todo=len(agenda.ready), done=len(agenda.done), dashboard=place.dashboard)
+    window = _Window(job, place, watcher)
+    window.work_off(deque(_Try(task, mark) for task, mark in agenda.ready.items()))
+    outcome = window.outcome
+    outcome.waiting = len(agenda.waiting)
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Try:
+    """One attempt at a task."""
+
+    task: Task
+    fingerprint: str
+    attempt: int = 0
+    not_before: float = 0.0
+
+    def next(self) -> _Try:
+        pause = min(LONGEST_PAUSE, 0.5 * 2.0**self.attempt) * random.uniform(0.5, 1.0)
+        later = time.monotonic() + pause
+        return _Try(self.task, self.fingerprint, self.attempt + 1, later)
+
+
+class _Window:
+    """The bounded number of tasks in flight."""
+
+    def __init__(self, job: Job, place: Place, watcher: Watcher) -> None:
+        self.job = job
+        self.place = place
+        self.watcher = watcher
+        self.ledger = Ledger(job.ledger_folder)
+        self.outcome = Outcome()
+        # A scheduler that serves several runs must not take one's task for another's.
+        self._token = uuid.uuid4().hex[:8]
+        self._flying: dict[Future[Receipt], _Try] = {}
+
+    def work_off(self, queue: deque[_Try]) -> None:
+        """Send everything, and wait for it; on an interrupt, drop what flies and leave."""
+        try:
+            while queue or self._flying:
+                self._send_ready(queue)
+                for future in self._landed():
+                    self._settle(self._flying.pop(future), future, queue)
+        except BaseException:
+            self.place.client.cancel(list(self._flying), force=True)
+            raise
+
+    def _send_ready(self, queue: deque[_Try]) -> None:
+        room = WINDOW * self.place.slots - len(self._flying)
+        now = time.monotonic()
+        for _ in range(len(queue)):
+            if room <= 0:
+                return
+            attempt = queue.popleft()
+            if attempt.not_before > now:
+                queue.append(attempt)
+                continue
+            self._flying[self._send(attempt)] = attempt
+            room -= 1
+
+    def _send(self, attempt: _Try) -> Future[Receipt]:
+        wants_gpu = self.place.gpu and attempt.task.stage is not Stage.COMPOSE
+        return self.place.client.submit(
+            perform_from,
+            attempt.task,
+            str(self.job.spec.folder.resolve() / "run"),
+            self.job.digest,
+            attempt.fingerprint,
+            key=(*attempt.task.key, f"{self._token}-{attempt.attempt}"),
+            resources=GPU if wants_gpu else None,
+            retries=0,
+            pure=False,
+        )
+
+    def _landed(self) -> list[Future[Receipt]]:
+        if not self._flying:
+            time.sleep(0.05)
+            return []
+        try:
+            wait(list(self._flying), timeout=1.0, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            return []
+        return [future for future in self._flying if future.done()]
+
+    def _settle(self, attempt: _Try, future: Future[Receipt], queue: deque[_Try]) -> None:
+        task = attempt.task
+        error = future.exception() if future.status != "finished" else None
+        if error is None and future.status == "finished":
+            receipt = future.result()
+            self.outcome.done += 1
+            if not receipt.complete:
+                self.outcome.incomplete[str(task)] = receipt.failed
+            self.watcher.done(task, receipt)
+            return
+        reason = _reason(error)
+        if _may_pass(error) and attempt.attempt < self.job.spec.workers.retries:
+            queue.append(attempt.next())
+            self.watcher.again(task, reason)
+            return
+        self.ledger.fail(task, reason)
+        self.outcome.failed[str(task)] = reason
+        self.watcher.failed(task, reason)
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether another try of a task may end better."""
+    if isinstance(error, ReadError):
+        return not error.permanent
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, KilledWorker):
+        return "its worker died several times on it; it may need more memory than a worker has"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ReadError | StoreError) else f"{type(error).__name__}: {text}"

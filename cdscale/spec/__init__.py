@@ -1,0 +1,1 @@
+"""What will exist, as frozen and validated data: runs, profiles, scenes, cubes, cards, tasks."""

@@ -1,0 +1,82 @@
+"""The base of all validated data, and the one way to fingerprint it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cdscale.errors import SpecError, explain
+
+
+class Frozen(BaseModel):
+    """Data that cannot change once made, and that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a value from a YAML or JSON file.
+
+        Parameters
+        ----------
+        path : Path
+            The file; JSON is read as the subset of YAML that it is.
+
+        Raises
+        ------
+        SpecError
+            When the file is absent or unreadable, is not YAML, or does not validate; the message
+            names the field.
+        """
+        return cls.check(read_yaml(path), where=str(path))
+
+    @classmethod
+    def check(cls, data: Any, *, where: str) -> Self:
+        """Validate plain data, and say in one sentence what is wrong with it.
+
+        Raises
+        ------
+        SpecError
+            Naming ``where``, the first wrong field, and what came.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as err:
+            first = err.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "the file"
+            more = f" ({err.error_count() - 1} more)" if err.error_count() > 1 else ""
+            message = first["msg"].removeprefix("Value error, ").rstrip(".")
+            raise SpecError(f"{where}: {field}: {message}{more}.") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain data from a YAML or JSON file.
+
+    Raises
+    ------
+    SpecError
+        When the file is absent or unreadable, or is not YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        reason = getattr(err, "strerror", None) or "it is not UTF-8 text"
+        raise SpecError(explain(f"cannot read {path}: {reason}", do="Check the path.")) from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark is not None else ""
+        raise SpecError(explain(f"{path} is not YAML{line}", do="Mend the syntax.")) from None
+
+
+def fingerprint(value: Any) -> str:
+    """Sha256 of the canonical JSON form of plain data or of a :class:`Frozen` value."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

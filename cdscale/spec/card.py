@@ -1,0 +1,100 @@
+"""``ModelCard``: what a network eats, what it says, what it was trained on, and what it is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cdscale.errors import ModelError, explain
+from cdscale.spec.base import Frozen
+
+S1_DB_RANGE = (-25.0, 0.0)
+
+
+class Normalisation(Frozen):
+    """How physical values become network inputs; the same rule at training and at mapping.
+
+    Reflectance r of band b enters as ``(clip(r, *s2_clip) - s2_mean[b]) / s2_std[b]``; backscatter
+    as ``(clip(dB, *s1_db_clip) - low) / (high - low)``, that is in [0, 1].
+    """
+
+    s2_clip: tuple[float, float] = (0.0, 1.0)
+    s2_mean: tuple[float, ...] = ()
+    s2_std: tuple[float, ...] = ()
+    s1_db_clip: tuple[float, float] = S1_DB_RANGE
+
+
+class Training(Frozen):
+    """Where weights come from."""
+
+    data: str
+    split: str
+    recipe: str
+    steps: int
+    licence: str
+    simulated: bool
+    """True: the network has never seen a real pixel, and refuses real cubes unless forced."""
+
+
+class ModelCard(Frozen):
+    """Everything about a network but its weights; refuses a cube that does not match it."""
+
+    name: str
+    version: str
+    title: str
+    task: Literal["change", "urban"]
+    family: Literal["two-branch", "missing-optical"]
+    network: dict[str, Any]
+    """Keyword arguments of the family's constructor."""
+    weights: str
+    """File name of the safetensors file beside the card."""
+    weights_sha256: str
+    s2_bands: tuple[str, ...]
+    s1_bands: tuple[str, ...]
+    normalisation: Normalisation
+    halo: int = Field(ge=0)
+    """Pixels of context on each side that make tiled prediction equal whole-image prediction."""
+    stride: int = Field(ge=1)
+    """Crop origins and sizes are multiples of this."""
+    threshold: float = Field(ge=0, le=1)
+    classes: dict[int, str]
+    training: Training
+    accuracy: dict[str, Any]
+    limits: tuple[str, ...]
+
+    def refuse(self, *, s2_bands: tuple[str, ...], simulated: bool, force: bool) -> None:
+        """Raise unless a cube with these bands and this origin is what the network was made for.
+
+        A cube without a radar band is accepted: the networks treat radar as a modality that can be
+        absent, and the maps say where it was.
+
+        Raises
+        ------
+        ModelError
+            Naming the bands that are missing, or the training that does not fit.
+        """
+        missing = [band for band in self.s2_bands if band not in s2_bands]
+        if missing:
+            raise ModelError(
+                explain(
+                    f"model {self.name} cannot read this cube",
+                    expected=f"bands {', '.join(self.s2_bands)}",
+                    got=f"a cube without {', '.join(missing)}",
+                    do="Add the bands to the spec, or choose another model.",
+                )
+            )
+        if self.training.simulated and not simulated and not force:
+            raise ModelError(
+                explain(
+                    f"model {self.name} was trained on simulated data only and refuses real scenes",
+                    do="Set `force: true` beside the model in the spec to map with it all the "
+                    "same; every product will then say so.",
+                )
+            )
+
+
+def card_path(folder: Path, name: str) -> Path:
+    """Where the card of a model stands."""
+    return folder / f"{name}.card.yaml"

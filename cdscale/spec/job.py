@@ -1,0 +1,108 @@
+"""``Job``: a run's spec, its frozen scenes and its cards; from these follows every task."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from shapely.geometry.base import BaseGeometry
+
+from cdscale.grid import Grid, Tile
+from cdscale.months import Month
+from cdscale.spec.base import Frozen, fingerprint
+from cdscale.spec.card import ModelCard
+from cdscale.spec.cube import CubeSpec
+from cdscale.spec.product import change_layout, cube_layout, urban_layout
+from cdscale.spec.run import RunSpec
+from cdscale.spec.scene import Scene, SceneTable
+from cdscale.spec.task import Stage, Task
+
+STORES = {Stage.COMPOSE: "cube.zarr", Stage.MAP: "urban.zarr", Stage.CHANGE: "change.zarr"}
+
+
+class Job(Frozen):
+    """Everything that a worker needs to know; kept in the run's folder and read from there."""
+
+    spec: RunSpec
+    scenes: SceneTable
+    cards: dict[str, ModelCard] = Field(default_factory=dict)
+    """Card of ``urban`` and of ``change``, where the spec names one."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Fingerprint of the whole."""
+        return fingerprint(self)
+
+    @property
+    def ledger_folder(self) -> Path:
+        """Where the receipts lie."""
+        return self.spec.folder / "run" / "receipts"
+
+    def store_path(self, stage: Stage) -> Path:
+        """Where a stage writes."""
+        return self.spec.folder / STORES[stage]
+
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Tiles that the area touches."""
+        return self.spec.tiles()
+
+    @cached_property
+    def _known(self) -> frozenset[Tile]:
+        return frozenset(self.tiles)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages that the spec asks for, in order."""
+        stages = [Stage.COMPOSE]
+        if "urban" in self.cards:
+            stages.append(Stage.MAP)
+        if self.cards and self.spec.pairs():
+            stages.append(Stage.CHANGE)
+        return tuple(stages)
+
+    @cached_property
+    def layouts(self) -> dict[Stage, CubeSpec]:
+        """Layout of each stage's store."""
+        simulated = self.scenes.simulated
+        urban, change = self.cards.get("urban"), self.cards.get("change")
+        layouts = {Stage.COMPOSE: cube_layout(self.spec, simulated=simulated)}
+        if urban is not None:
+            layouts[Stage.MAP] = urban_layout(self.spec, urban, simulated=simulated)
+        if Stage.CHANGE in self.stages:
+            layouts[Stage.CHANGE] = change_layout(self.spec, change, urban, simulated=simulated)
+        return layouts
+
+    def months(self, stage: Stage) -> tuple[Month, ...]:
+        """Months of a stage; those of the change stage are the later ones of its pairs."""
+        return tuple(self.layouts[stage].months)
+
+    def tasks(self, stage: Stage) -> tuple[Task, ...]:
+        """Every task of a stage."""
+        return tuple(Task(stage, m, tile) for m in self.months(stage) for tile in self.tiles)
+
+    def scenes_of(self, task: Task) -> tuple[Scene, ...]:
+        """Scenes that a compose task reads from."""
+        return self.scenes.of(_footprint(self.spec.lattice, task.tile), task.month)
+
+    def upstream(self, task: Task) -> tuple[Task, ...]:
+        """Tasks whose pixels a task reads: its own tile's, and its neighbours' for the halo."""
+        if task.stage is Stage.COMPOSE:
+            return ()
+        around = [tile for tile in task.tile.neighbours() if tile in self._known]
+        if task.stage is Stage.MAP:
+            return tuple(Task(Stage.COMPOSE, task.month, tile) for tile in around)
+        reference = self.spec.pairs()[task.month]
+        tasks: list[Task] = []
+        if "change" in self.cards:
+            tasks += [Task(Stage.COMPOSE, m, t) for m in (reference, task.month) for t in around]
+        if "urban" in self.cards:
+            series = self.spec.period.between(reference, task.month)
+            tasks += [Task(Stage.MAP, month, task.tile) for month in series]
+        return tuple(tasks)
+
+
+@lru_cache(maxsize=65536)
+def _footprint(grid: Grid, tile: Tile) -> BaseGeometry:
+    return grid.footprint(tile)

@@ -1,0 +1,238 @@
+"""``RunSpec``: everything that a run is, in one file; every default is written here, once."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cdscale.errors import SpecError, explain
+from cdscale.grid import Area, Bounds, Grid, Tile, Window, choose_preset
+from cdscale.months import Month, Months
+from cdscale.spec.base import Frozen, read_yaml
+from cdscale.spec.cube import MonthsText
+from cdscale.spec.profile import CollectionProfile, load_profile
+
+S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+"""The ten bands of 10 and 20 m: L1C and every L2A catalogue have them."""
+S1_BANDS = ("vv", "vh")
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class GridChoice(Frozen):
+    """Which lattice, and how it is cut."""
+
+    preset: str = "auto"
+    """A continental grid, or ``auto``: the one in whose part of the world the area lies."""
+    resolution: float = Field(default=10.0, gt=0)
+    tile: int = Field(default=2048, ge=64)
+    """Pixels along a side of a tile, which is one shard."""
+    chunk: int = Field(default=512, ge=16)
+    """Pixels along a side of an inner chunk: the least that a reader fetches."""
+
+    @model_validator(mode="after")
+    def _chunks_fill_tiles(self) -> GridChoice:
+        if self.tile % self.chunk:
+            raise ValueError(f"tile ({self.tile}) must be a multiple of chunk ({self.chunk})")
+        return self
+
+
+class CompositeChoice(Frozen):
+    """What goes into the cube, and how a month becomes one image."""
+
+    s2_bands: tuple[str, ...] = S2_BANDS
+    s1_bands: tuple[str, ...] = S1_BANDS
+    s2: Literal["least_cloudy"] = "least_cloudy"
+    """The clearest scene first, holes filled from the next clearest of the month."""
+    max_cloud_cover: float = Field(default=100.0, ge=0, le=100)
+    """Scenes that the catalogue calls cloudier (percent) are not read."""
+
+
+class ModelChoice(Frozen):
+    """A network by the name of its card, or by the path of a card of one's own."""
+
+    card: str
+    force: bool = False
+    """Map real scenes with weights trained on simulated data; every product then says so."""
+
+
+class ChangeChoice(ModelChoice):
+    """The network that compares, and which months it compares."""
+
+    pairs: tuple[str, ...] = ()
+    """Like ``2016-01,2018-03``: reference month and later month. None: the first and the last
+    month of the period."""
+
+
+class Models(Frozen):
+    """The networks of a run; a stage without one is left out."""
+
+    urban: ModelChoice | None = None
+    change: ChangeChoice | None = None
+
+
+class Workers(Frozen):
+    """How a local cluster is cut, and how hard a task is tried."""
+
+    count: int = Field(default=0, ge=0)
+    """0: one per core."""
+    memory: str = "4GiB"
+    """Of each worker."""
+    retries: int = Field(default=2, ge=0)
+    """Further tries of a task after an error that may pass."""
+
+
+class RunSpec(Frozen):
+    """One run, fully stated. Made by :func:`load_run`."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    catalogue: str
+    """URL of a STAC API, or path of a static catalogue or item collection."""
+    collections: dict[str, str] = Field(min_length=1)
+    """Collection id to profile."""
+    area: dict[str, Any]
+    """GeoJSON geometry in degrees."""
+    period: MonthsText
+    grid: GridChoice = GridChoice()
+    cube: CompositeChoice = CompositeChoice()
+    models: Models = Models()
+    output: str
+    workers: Workers = Workers()
+
+    @field_validator("collections")
+    @classmethod
+    def _profiles_read(cls, collections: dict[str, str]) -> dict[str, str]:
+        for profile in collections.values():
+            load_profile(profile)
+        return collections
+
+    @model_validator(mode="after")
+    def _bands_exist(self) -> RunSpec:
+        for sensor, bands in (("s2", self.cube.s2_bands), ("s1", self.cube.s1_bands)):
+            known = {b for p in self.profiles.values() if p.sensor == sensor for b in p.bands}
+            unknown = [b for b in bands if b not in known]
+            if unknown and known and sensor == "s2":
+                raise ValueError(
+                    f"no collection has the bands {', '.join(unknown)}; "
+                    f"they have {', '.join(sorted(known))}"
+                )
+        return self
+
+    @property
+    def profiles(self) -> dict[str, CollectionProfile]:
+        """Profile of each collection."""
+        return {name: load_profile(profile) for name, profile in self.collections.items()}
+
+    @property
+    def aoi(self) -> Area:
+        """The area asked for."""
+        return Area.from_geojson(self.area, where="area")
+
+    @property
+    def lattice(self) -> Grid:
+        """The grid, its ``auto`` resolved."""
+        name = self.grid.preset
+        name = choose_preset(self.aoi) if name == "auto" else name
+        return Grid.preset(name, resolution=self.grid.resolution, tile_px=self.grid.tile)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything that the run makes goes."""
+        return Path(self.output)
+
+    def tiles(self) -> tuple[Tile, ...]:
+        """Every tile that the area touches."""
+        return self.lattice.tiles(self.aoi)
+
+    def window(self) -> Window:
+        """The rectangle of tiles that the stores cover."""
+        return self.lattice.window(self.tiles())
+
+    def pairs(self) -> dict[Month, Month]:
+        """Reference month of each later month that is compared."""
+        choice = self.models.change.pairs if self.models.change else ()
+        if not choice:
+            return {self.period.last: self.period.first} if len(self.period) > 1 else {}
+        pairs: dict[Month, Month] = {}
+        for text in choice:
+            members = Months.parse(text).members
+            if len(members) != 2 or not all(m in self.period for m in members):
+                raise SpecError(
+                    explain(
+                        "models.change.pairs does not fit the period",
+                        expected=f"two different months of {self.period}, like 2016-01,2018-03",
+                        got=repr(text),
+                    )
+                )
+            if members[1] in pairs:
+                raise SpecError(explain(f"models.change.pairs names {members[1]} twice"))
+            pairs[members[1]] = members[0]
+        return pairs
+
+
+def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunSpec:
+    """Read a run's spec; paths in it are relative to the file, the output to the current folder.
+
+    Parameters
+    ----------
+    path : Path
+        A YAML file.
+    overrides : dict, optional
+        Fields that replace those of the file; paths in them are relative to the current folder.
+
+    Raises
+    ------
+    SpecError
+        Naming the file, the field, what was expected and what came.
+    """
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise SpecError(explain(f"{path} is not a spec", expected="fields and their values"))
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    if "catalogue" in data and "catalogue" not in given:
+        data["catalogue"] = _locate(str(data["catalogue"]), path.parent)
+    if "area" in data and "area" not in given:
+        data["area"] = read_area(data["area"], path.parent)
+    if "area" in given:
+        given["area"] = read_area(given["area"], Path())
+    if isinstance(data.get("grid"), str):
+        data["grid"] = {"preset": data["grid"]}
+    collections = data.get("collections")
+    if isinstance(collections, dict):
+        data["collections"] = {
+            name: _locate(profile, path.parent) if str(profile).endswith((".yaml", ".yml")) else profile
+            for name, profile in collections.items()
+        }
+    return RunSpec.check({**data, **given}, where=str(path))
+
+
+def read_area(value: Any, folder: Path) -> Any:
+    """GeoJSON geometry of an area given as a file, a bounding box in degrees, or GeoJSON itself.
+
+    Raises
+    ------
+    SpecError
+        When it is none of these.
+    """
+    if isinstance(value, str):
+        path = Path(_locate(value, folder))
+        return Area.from_geojson(read_yaml(path), where=str(path)).geojson
+    if isinstance(value, list):
+        if len(value) != 4 or not all(isinstance(v, int | float) for v in value):
+            raise SpecError(
+                explain("area is not a box", expected="[west, south, east, north]", got=value)
+            )
+        return Area.from_bounds(Bounds(*value)).geojson
+    return Area.from_geojson(value, where="area").geojson
+
+
+def _locate(text: str, folder: Path) -> str:
+    """A URL as it is; a path relative to the folder, with ``${NAME:-default}`` filled in."""
+    filled = _VARIABLE.sub(lambda m: os.environ.get(m[1]) or m[2] or "", text)
+    if "://" in filled:
+        return filled
+    return str((folder / Path(filled).expanduser()).resolve())

@@ -1,0 +1,70 @@
+"""What every test stands on: no network, no telemetry, nothing written outside temporary folders.
+
+``pytest-socket`` (see pyproject.toml) blocks this process; the environment set here also holds for
+GDAL and for the processes that Dask and Prefect start. It is set before any of them is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_PREFECT_HOME = tempfile.mkdtemp(prefix="cdscale-prefect-")
+atexit.register(shutil.rmtree, _PREFECT_HOME, ignore_errors=True)
+
+_NOWHERE = "http://127.0.0.1:9"
+_LOOPBACK = "127.0.0.1,::1,localhost"
+os.environ.update(
+    # A proxy that is not there: whatever asks for another host fails at once.
+    HTTP_PROXY=_NOWHERE,
+    HTTPS_PROXY=_NOWHERE,
+    http_proxy=_NOWHERE,
+    https_proxy=_NOWHERE,
+    NO_PROXY=_LOOPBACK,
+    no_proxy=_LOOPBACK,
+    AWS_EC2_METADATA_DISABLED="true",
+    # GDAL waits without end by default. It also holds the GIL while it opens a file: a test that
+    # serves files over HTTP does so from another process.
+    GDAL_HTTP_CONNECTTIMEOUT="5",
+    GDAL_HTTP_TIMEOUT="20",
+    GDAL_HTTP_MAX_RETRY="0",
+    # Prefect: its own home, no telemetry, no cloud, quiet.
+    PREFECT_HOME=_PREFECT_HOME,
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="90",
+    PREFECT_LOGGING_LEVEL="WARNING",
+    PREFECT_SERVER_LOGGING_LEVEL="WARNING",
+    # One thread of maths in each process, and figures without a screen.
+    OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"),
+    MPLBACKEND="agg",
+)
+for _name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE", "DASK_SCHEDULER_ADDRESS"):
+    os.environ.pop(_name, None)
+
+settings.register_profile("default", deadline=None, max_examples=25)
+settings.register_profile(
+    "thorough",
+    deadline=None,
+    max_examples=500,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Folder of the real data: ``CDSCALE_DATA``, else ``shared/data`` beside the checkout.
+
+    A test that takes it also bears the mark ``realdata``.
+    """
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("CDSCALE_DATA", beside)).expanduser()
+    if not (root / "README.md").is_file():
+        pytest.skip(f"no real data at {root}: set CDSCALE_DATA to its folder")
+    return root

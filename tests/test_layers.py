@@ -1,0 +1,138 @@
+"""The house holds: imports go downward only, and each foreign library has its owners.
+
+A new module goes into ``LAYERS``; a new foreign library that deserves an owner into ``OWNERS``.
+Imports under ``if TYPE_CHECKING:`` need no owner, but do have a direction.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "cdscale"
+
+LAYERS = {
+    "__init__": 0, "grid": 0, "months": 0, "errors": 0,
+    "spec": 1, "kernels": 1,
+    "scenes": 2, "pixels": 2, "store": 2, "models": 2, "predict": 2, "classical": 2, "learn": 2,
+    "stages": 3, "progress": 3, "plan": 3, "query": 3, "export": 3, "accuracy": 3,
+    "cluster": 4, "run": 4,
+    "cli": 5, "serve": 5, "__main__": 5,
+}  # fmt: skip
+SIBLINGS = {("predict", "models"), ("learn", "models")}
+"""Who may import whom within layer 2; the others there do not know each other."""
+OUTSIDE = {"simulate", "testing"}
+"""They may import everything; in the layers only ``cli`` imports them."""
+
+OWNERS = {
+    "dask": {"cluster", "run", "pixels"},
+    "dask_cuda": {"cluster"},
+    "distributed": {"cluster", "run"},
+    "fastapi": {"serve"},
+    "odc": {"grid"},
+    "prefect": set(),
+    "pydantic": {"spec"},
+    "pystac": {"scenes"},
+    "pystac_client": {"scenes"},
+    "rioxarray": {"export"},
+    "safetensors": {"models", "predict", "learn"},
+    "stackstac": {"pixels"},
+    "torch": {"models", "predict", "learn"},
+    "typer": {"cli"},
+    "xarray": {"store", "pixels", "query", "export", "simulate", "testing"},
+    "yaml": {"spec"},
+    "zarr": {"store"},
+}  # fmt: skip
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Dotted names that a file imports, wherever it does, each with: is it so at runtime?"""
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        runtime = id(node) not in typing_only
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, runtime) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            prefix = "." * node.level + (f"{node.module}." if node.module else "")
+            yield from ((prefix + alias.name, runtime) for alias in node.names)
+
+
+def breaches(module: str, source: str) -> list[str]:
+    """What a file of a top module (``spec`` for ``cdscale/spec/card.py``) may not import."""
+    if module not in LAYERS.keys() | OUTSIDE:
+        return [f"{module} has no layer: add it to LAYERS"]
+    found = []
+    for name, runtime in imported(ast.parse(source)):
+        top, _, rest = name.partition(".")
+        inner = rest.partition(".")[0]
+        if not top:
+            found.append(f"{module} imports {name} relatively")
+        elif top == "cdscale":
+            if inner in LAYERS.keys() | OUTSIDE and not may_import(module, inner):
+                found.append(f"{module} imports {inner}, which is not below it")
+        elif runtime and module not in OWNERS.get(top, {module}):
+            owners = ", ".join(sorted(OWNERS[top])) or "flows/"
+            found.append(f"{module} imports {top}, which belongs to {owners}")
+    return found
+
+
+def may_import(module: str, other: str) -> bool:
+    if module == other or module in OUTSIDE:
+        return True
+    if other in OUTSIDE:
+        return module == "cli"
+    if LAYERS[module] == LAYERS[other] == 2:
+        return (module, other) in SIBLINGS
+    return LAYERS[other] <= LAYERS[module]
+
+
+def top_module(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=str(p.relative_to(PACKAGE))) for p in PACKAGE.rglob("*.py")]
+)
+def test_a_file_keeps_to_its_layer_and_leaves_libraries_to_their_owners(path: Path) -> None:
+    assert breaches(top_module(path), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "said"),
+    [
+        ("kernels", "from cdscale.store import open_cube", "kernels imports store"),
+        ("grid", "def f():\n    from cdscale import spec", "grid imports spec"),
+        ("scenes", "import cdscale.pixels", "scenes imports pixels"),
+        ("models", "from cdscale.predict import predict", "models imports predict"),
+        ("stages", "from cdscale.testing import FakeReader", "stages imports testing"),
+        ("plan", "from . import run", "plan imports .run relatively"),
+        ("plan", "import torch.nn as nn", "plan imports torch, which belongs to learn"),
+        ("run", "from prefect import task", "run imports prefect, which belongs to flows/"),
+        ("grids", "", "grids has no layer"),
+    ],
+)
+def test_a_breach_is_caught(module: str, source: str, said: str) -> None:
+    (found,) = breaches(module, source)
+    assert found.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("learn", "from cdscale.models import load"),
+        ("cli", "from cdscale import __version__, simulate"),
+        ("query", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zarr"),
+        ("store", "import numpy, zarr\nfrom cdscale.errors import StoreError"),
+    ],
+)
+def test_what_is_allowed_passes(module: str, source: str) -> None:
+    assert breaches(module, source) == []
