@@ -26,10 +26,12 @@ from rich.table import Table
 
 from cdscale import __version__
 from cdscale.cluster import worker_count, worker_memory
-from cdscale.errors import CdscaleError, SpecError
+from cdscale.errors import CdscaleError
 from cdscale.grid import Area
+from cdscale.months import Months
 from cdscale.plan import Plan, check, freeze, price
-from cdscale.progress import Status, status as status_of
+from cdscale.progress import Status
+from cdscale.progress import status as status_of
 from cdscale.spec.base import read_yaml
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec, load_run
@@ -132,8 +134,10 @@ def run_job(spec: RunSpec, cluster: str, *, refresh: bool = False) -> int:
     if outcome.complete:
         return 0
     _show_failures(status_of(job))
-    err.print(f"[yellow]The run is not complete.[/] Run it again to try what is left, or see\n"
-              f"  cdscale status SPEC --output {spec.folder}")
+    err.print(
+        f"[yellow]The run is not complete.[/] Run it again to try what is left, or see\n"
+        f"  cdscale status SPEC --output {spec.folder}"
+    )
     return INCOMPLETE
 
 
@@ -298,6 +302,107 @@ def _text(value: Any) -> str:
     if not isinstance(value, dict):
         return "no data" if value is None else str(value)
     return ", ".join(f"{key} {_text(v)}" for key, v in value.items() if v != 0) or "0"
+
+
+# ------------------------------------------------------------------------------- simulated data
+
+
+SIMULATED_SPEC = """\
+# A SIMULATED region: no place on Earth. Paths are relative to this file, the output to the current
+# folder.
+name: simulated
+catalogue: {folder}
+collections:
+  sentinel-2-l2a: planetary-computer-sentinel-2-l2a
+  sentinel-1-rtc: planetary-computer-sentinel-1-rtc
+area: {folder}/area.geojson
+period: {months}
+grid: {{preset: europe, tile: 256, chunk: 128}}
+models:
+  urban: {{card: urban-s1s2-sim}}
+  change: {{card: change-s1s2-oscd}}
+output: {output}
+"""
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Folder for the catalogue.")],
+    seed: Annotated[int, typer.Option(help="Another seed, another place.")] = 0,
+    size: Annotated[int, typer.Option(help="Pixels of 10 m along a side.")] = 512,
+    period: Annotated[str, typer.Option(metavar="MONTHS")] = "2021-07..2022-08",
+) -> None:
+    """Write a SIMULATED region as a STAC catalogue of COGs, with its true change."""
+    from cdscale import simulate as simulation
+
+    region = simulation.Region(seed=seed, size_px=size, months=Months.parse(period))
+    out.print(f"Simulated region: {simulation.write(region, folder)}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Another seed, another place.")] = 0,
+    size: Annotated[int, typer.Option(help="Pixels of 10 m along a side.")] = 512,
+) -> None:
+    """Simulate a region, map its change from the catalogue to the mosaic, and score the result."""
+    from cdscale import simulate as simulation
+    from cdscale.store import open_dataset
+
+    region = simulation.Region(seed=seed, size_px=size)
+    out.print(f"Simulating a region of {size} x {size} pixels in {output / 'catalogue'} ...")
+    simulation.write(region, output / "catalogue")
+    spec_file = output / "simulated.yaml"
+    spec_file.write_text(
+        SIMULATED_SPEC.format(folder="catalogue", months=region.months, output=output / "run")
+    )
+    spec = load_run(spec_file)
+    code = run_job(spec, "local")
+    if code == 0:
+        with open_dataset(spec.folder / "change.zarr") as change:
+            box = spec.window().geobox(spec.lattice)
+            _show_scores(simulation.score(change, simulation.truth(region, box)))
+        _show_next(spec_file, spec)
+    raise typer.Exit(code)
+
+
+def _show_scores(scores: dict[str, Any]) -> None:
+    out.print(
+        f"\n[bold]Agreement with the simulated truth[/] ({scores['changed_share']:.1%} of the "
+        "pixels became built up)"
+    )
+    series, pair = scores["series"], scores["pair"]
+    out.print(
+        f"  urban series: F1 of changed pixels {series['f1']:.3f} (precision "
+        f"{series['precision']:.3f}, recall {series['recall']:.3f}); change month off by "
+        f"{series['month_error']} months in the mean, {series['within_one_month']:.0%} within one"
+    )
+    out.print(
+        f"  pair network: F1 of changed pixels {pair['f1']:.3f} (precision "
+        f"{pair['precision']:.3f}, recall {pair['recall']:.3f}); trained on real cities, so these "
+        "scenes are foreign to it"
+    )
+
+
+def _show_next(spec_file: Path, spec: RunSpec) -> None:
+    west, south, east, north = spec.aoi.bounds
+    where = f"--lon {(west + east) / 2:.4f} --lat {(south + north) / 2:.4f}"
+    out.print(
+        f"""
+What was made, in {spec.folder}:
+  cube.zarr     monthly Sentinel-1/2 composites       xarray.open_zarr("{spec.folder}/cube.zarr")
+  urban.zarr    monthly urban probability, and whether it rests on optical data or on radar alone
+  change.zarr   change since the first month, and the month in which it came
+  report.html   what was found, with pictures
+
+Ask it:
+  cdscale query point {spec.folder}/change.zarr {where}
+
+An area of your own: copy {spec_file}, name a catalogue, your area and your months, and see
+what it takes before you spend it:
+  cdscale plan my-region.yaml
+  cdscale run my-region.yaml"""
+    )
 
 
 # ----------------------------------------------------------------------------------------- main

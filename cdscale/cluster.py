@@ -41,7 +41,7 @@ class Place:
     @property
     def slots(self) -> int:
         """Tasks that can run at once."""
-        return max(1, sum(self.client.nthreads().values()))
+        return max(1, int(sum(self.client.nthreads().values())))
 
     @property
     def dashboard(self) -> str:
@@ -63,7 +63,8 @@ def worker_memory(workers: Workers) -> int:
         When the text is no amount of memory.
     """
     try:
-        return int(parse_bytes(workers.memory))
+        memory: int = parse_bytes(workers.memory)
+        return memory
     except ValueError:
         raise SpecError(
             explain("workers.memory does not read", expected="like 4GiB", got=workers.memory)
@@ -130,7 +131,7 @@ def _cuda(workers: Workers) -> LocalCluster:
         raise PlanError(_no_gpu(str(err))) from None
     except pynvml.NVMLError as err:
         raise PlanError(_no_gpu(str(err))) from None
-    return LocalCUDACluster(
+    cluster: LocalCluster = LocalCUDACluster(
         threads_per_worker=1,
         memory_limit=worker_memory(workers),
         device_memory_limit=0,
@@ -139,6 +140,7 @@ def _cuda(workers: Workers) -> LocalCluster:
         dashboard_address="127.0.0.1:0",
         silence_logs=50,
     )
+    return cluster
 
 
 def _no_gpu(reason: str) -> str:

@@ -115,7 +115,23 @@ class Area:
 
     @classmethod
     def from_bounds(cls, bounds: Bounds) -> Area:
-        """A box in degrees."""
+        """A box in degrees.
+
+        Raises
+        ------
+        SpecError
+            When west is not west of east, or south not south of north: a box that crosses the
+            antimeridian would otherwise become its own complement.
+        """
+        if not (bounds.west < bounds.east and bounds.south < bounds.north):
+            raise SpecError(
+                explain(
+                    "the bounding box is empty or turned round",
+                    expected="west < east and south < north",
+                    got=", ".join(f"{value:g}" for value in bounds),
+                    do="Cut a box that crosses the antimeridian in two, as a MultiPolygon.",
+                )
+            )
         return cls._checked(box(*bounds), "the bounding box")
 
     @classmethod
@@ -130,9 +146,14 @@ class Area:
         kind = data.get("type") if isinstance(data, dict) else None
         try:
             if kind == "FeatureCollection":
-                parts = [shape(feature["geometry"]) for feature in data["features"]]
+                raw = [feature["geometry"] for feature in data["features"]]
             else:
-                parts = [shape(data["geometry"] if kind == "Feature" else data)]
+                raw = [data["geometry"] if kind == "Feature" else data]
+            # Shapely warns of numbers that are none, and its repair fails at them: seen below.
+            with np.errstate(invalid="ignore"):
+                parts = [shape(part) for part in raw]
+            finite = all(np.isfinite(shapely.get_coordinates(part)).all() for part in parts)
+            polygons = [_polygons(part) for part in parts] if finite else []
         except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):
             raise SpecError(
                 explain(
@@ -141,7 +162,11 @@ class Area:
                     got=f"type {kind!r}",
                 )
             ) from None
-        return cls._checked(shapely.union_all([_polygons(part) for part in parts]), where)
+        if not finite:
+            raise SpecError(
+                explain(f"{where} has a coordinate that is not a number", expected="degrees")
+            )
+        return cls._checked(shapely.union_all(polygons), where)
 
     @classmethod
     def _checked(cls, geometry: BaseGeometry, where: str) -> Area:

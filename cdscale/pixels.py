@@ -7,14 +7,20 @@ values on exactly the pixels they named, whatever CRS and resolution the scene h
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import dask
 import numpy as np
+import rasterio
 import stackstac
 from numpy.typing import NDArray
+from rasterio.dtypes import in_dtype_range
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from stackstac.rio_reader import AutoParallelRioReader, SingleThreadedRioDataset
 
 from cdscale import kernels
 from cdscale.errors import ReadError
@@ -35,7 +41,8 @@ REMOTE_THREADS = 8
 
 _PERMANENT = re.compile(
     r"No such file|does not exist|HTTP response code: (404|410)|not recognized as|"
-    r"Permission denied|TIFFReadEncodedTile|TIFFFillTile|ZIPDecode|LZWDecode|Decoding error",
+    r"Permission denied|TIFFReadEncodedTile|TIFFFillTile|ZIPDecode|LZWDecode|Decoding error|"
+    r"exactly 1 band",
     re.IGNORECASE,
 )
 
@@ -53,9 +60,7 @@ class Reader(Protocol):
         """
         ...
 
-    def bands(
-        self, scene: Scene, names: tuple[str, ...], geobox: GeoBox
-    ) -> NDArray[np.float32]:
+    def bands(self, scene: Scene, names: tuple[str, ...], geobox: GeoBox) -> NDArray[np.float32]:
         """Reflectance or linear power, (band, y, x), NaN outside the scene.
 
         Raises
@@ -76,9 +81,7 @@ class StackstacReader:
         raw = self._read(scene, {"mask": scene.mask}, geobox, Resampling.nearest)
         return np.where(np.isnan(raw[0]), scene.mask_nodata[0], raw[0]).astype(np.uint8)
 
-    def bands(
-        self, scene: Scene, names: tuple[str, ...], geobox: GeoBox
-    ) -> NDArray[np.float32]:
+    def bands(self, scene: Scene, names: tuple[str, ...], geobox: GeoBox) -> NDArray[np.float32]:
         """See :class:`Reader`."""
         assets = {name: scene.assets[name] for name in names}
         values = self._read(scene, assets, geobox, Resampling.bilinear)
@@ -108,17 +111,60 @@ class StackstacReader:
                 band_coords=False,
                 resampling=resampling,
                 chunksize=max(geobox.shape),
+                reader=partial(_Warped, nodata={a.href: a.nodata for a in assets.values()}),
                 gdal_env=stackstac.DEFAULT_GDAL_ENV.updated(always=GDAL_OPTIONS),
             )
             scheduler = "threads" if remote else "synchronous"
             with dask.config.set(scheduler=scheduler, num_workers=REMOTE_THREADS):
                 raw = np.asarray(stack.data[0].compute())
         except (RuntimeError, RasterioError, OSError) as err:
-            raise _read_error(scene, err) from err
+            # Not chained: a traceback would show the query that the message leaves out.
+            raise _read_error(scene, err) from None
         for values, asset in zip(raw, assets.values(), strict=True):
             if asset.nodata is not None:
                 values[values == asset.nodata] = np.nan
         return raw
+
+
+class _Warped(AutoParallelRioReader):  # type: ignore[misc]
+    """stackstac's reader of one file, which also knows the no-data value that a file does not tag.
+
+    Told only afterwards, it would already have been mixed into the pixels beside it: the dark rim
+    of a swath. One chunk is read from each file, so one thread is enough.
+
+    Parameters
+    ----------
+    nodata : mapping of str to float or None
+        For each href what stands for no data where the file itself does not say.
+    **reader
+        What stackstac gives its readers.
+    """
+
+    def __init__(self, *, nodata: Mapping[str, float | None], **reader: Any) -> None:
+        super().__init__(**reader)
+        self._untagged = nodata[self.url]
+
+    def _open(self) -> SingleThreadedRioDataset:
+        with self.gdal_env.open:
+            file = rasterio.open(self.url, sharing=False)
+        if file.count != 1:
+            file.close()
+            raise RuntimeError(f"expected exactly 1 band, but {self.url} has {file.count}")
+        nodata = file.nodata
+        untagged = self._untagged
+        if nodata is None and untagged is not None and in_dtype_range(untagged, file.dtypes[0]):
+            nodata = untagged
+        with self.gdal_env.open_vrt:
+            warped = WarpedVRT(
+                file,
+                sharing=False,
+                resampling=self.resampling,
+                src_nodata=nodata,
+                nodata=nodata,
+                add_alpha=nodata is None,
+                **self.spec.vrt_params,
+            )
+        return SingleThreadedRioDataset(self.gdal_env, file, vrt=warped)
 
 
 def _item(scene: Scene, assets: dict[str, Asset], geobox: GeoBox) -> dict[str, Any]:

@@ -129,7 +129,12 @@ def _static_items(spec: RunSpec) -> Iterator[Json]:
             )
         )
     if kind == "FeatureCollection":
-        items = [_absolute(item, str(root)) for item in data.get("features", [])]
+        features = data.get("features")
+        items = [
+            _absolute(item, str(root))
+            for item in (features if isinstance(features, list) else [])
+            if isinstance(item, dict)
+        ]
         _collections_there(spec, {_of(item) for item in items})
     else:
         collections = dict(_collections(data, str(root)))
@@ -140,36 +145,49 @@ def _static_items(spec: RunSpec) -> Iterator[Json]:
 
 def _collections(data: Json, href: str) -> Iterator[tuple[str, tuple[Json, str]]]:
     """Collections at and below a catalogue: id, content and place."""
-    if data.get("type") == "Collection":
-        yield str(data.get("id")), (data, href)
-    for child in _links(data, href, "child"):
-        yield from _collections(_read_json(child), child)
+    for part, place in _walk(data, href):
+        if part.get("type") == "Collection":
+            yield str(part.get("id")), (part, place)
 
 
 def _items_below(data: Json, href: str) -> Iterator[Json]:
-    for link in _links(data, href, "item"):
-        yield _absolute(_read_json(link), link)
-    for child in _links(data, href, "child"):
-        yield from _items_below(_read_json(child), child)
+    for part, place in _walk(data, href):
+        for link in _links(part, place, "item"):
+            yield _absolute(_read_json(link), link)
+
+
+def _walk(data: Json, href: str) -> Iterator[tuple[Json, str]]:
+    """A catalogue and everything below it, each once even where links run in a circle."""
+    seen, waiting = {href}, [(data, href)]
+    while waiting:
+        part, place = waiting.pop()
+        yield part, place
+        for child in _links(part, place, "child"):
+            if child not in seen:
+                seen.add(child)
+                waiting.append((_read_json(child), child))
 
 
 def _links(data: Json, href: str, rel: str) -> list[str]:
-    links = data.get("links") or []
+    links = data.get("links")
     return [
-        str(make_absolute_href(link["href"], href))
-        for link in links
-        if link.get("rel") == rel and link.get("href")
+        str(make_absolute_href(str(link["href"]), href))
+        for link in (links if isinstance(links, list) else [])
+        if isinstance(link, dict) and link.get("rel") == rel and link.get("href")
     ]
 
 
 def _absolute(item: Json, href: str) -> Json:
     """The item, the hrefs of its assets no longer relative to where it lay."""
-    assets = item.get("assets") or {}
+    assets = item.get("assets")
+    if not isinstance(assets, dict):
+        return item
     return {
         **item,
         "assets": {
             key: {**asset, "href": make_absolute_href(str(asset.get("href", "")), href)}
             for key, asset in assets.items()
+            if isinstance(asset, dict)
         },
     }
 
@@ -275,6 +293,14 @@ def harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
     _Unusable
         Naming what is missing or wrong.
     """
+    try:
+        return _harmonise(item, profile, local=local)
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+        # Items are not trusted to keep to the standard's types, and one of them ends no search.
+        raise _Unusable("it is not a STAC item: a field has another type than STAC's") from None
+
+
+def _harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
     properties = item.get("properties") or {}
     for key, values in profile.require.items():
         if key in properties and str(properties[key]) not in values:
@@ -406,12 +432,17 @@ def _epsg(where: Json) -> int | None:
 
 def _checked_href(href: str, hosts: Iterable[str], *, local: bool) -> str:
     """The href, if it may be opened: catalogues are not trusted with what GDAL can reach."""
-    scheme, host = urlparse(href).scheme, urlparse(href).hostname or ""
+    try:
+        scheme, host = urlparse(href).scheme, urlparse(href).hostname or ""
+    except ValueError:
+        raise _Unusable("its asset's address does not read") from None
     if scheme == "https" and any(host == h or host.endswith("." + h) for h in hosts):
         return href
     if scheme in {"", "file"} and local and "/vsi" not in href and "<" not in href:
         return href.removeprefix("file://")
-    raise _Unusable(f"its asset lies where the profile does not allow it: {href[:80]}")
+    raise _Unusable(
+        f"its asset lies where the profile does not allow it: {href.partition('?')[0][:80]}"
+    )
 
 
 def _newest_only(found: list[_Found]) -> tuple[tuple[Scene, ...], tuple[SetAside, ...]]:

@@ -224,9 +224,7 @@ def _inside(scene: Scene, geobox: GeoBox) -> Bool:
     return covered(Area(scene.polygon), geobox)
 
 
-def _sensor_quality(
-    covered_YX: Bool, failed_YX: Bool, valid_YX: Bool
-) -> UInt8:
+def _sensor_quality(covered_YX: Bool, failed_YX: Bool, valid_YX: Bool) -> UInt8:
     layers = [
         (SensorQuality.no_scene, np.ones_like(covered_YX)),
         (SensorQuality.cloud, covered_YX),
@@ -331,9 +329,7 @@ def _change_of_series(work: Work) -> NDArray[np.int32]:
     index_YX = np.empty(series_TYX.shape[1:], np.int32)
     for top in range(0, len(index_YX), STRIP):
         strip = np.s_[:, top : top + STRIP]
-        index_YX[strip[1]] = kernels.onset(
-            kernels.unpack_probability(series_TYX[strip]), threshold
-        )
+        index_YX[strip[1]] = kernels.onset(kernels.unpack_probability(series_TYX[strip]), threshold)
     days = months.to_numpy().astype("datetime64[D]").astype(np.int32)
     return np.where(index_YX < 0, np.int32(-1), days[index_YX])
 

@@ -247,8 +247,14 @@ def _lay_out(path: Path, spec: CubeSpec) -> None:
         values = np.asarray(geobox.coordinates[axis].values)
         standard = f"projection_{axis}_coordinate"
         _coordinate(group, axis, values, {"standard_name": standard, "units": units})
-    days = {"standard_name": "time", "units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
-    _coordinate(group, "month", _days(list(spec.months)), {**days, "long_name": "first day of month"})
+    days = {
+        "standard_name": "time",
+        "units": "days since 1970-01-01",
+        "calendar": "proleptic_gregorian",
+    }
+    _coordinate(
+        group, "month", _days(list(spec.months)), {**days, "long_name": "first day of month"}
+    )
     if spec.reference:
         earlier = [Month.parse(spec.reference[str(m)]) for m in spec.months]
         _coordinate(group, "reference_month", _days(earlier), days, dims=("month",))

@@ -28,8 +28,9 @@ from cdscale.learn.metrics import Curve
 from cdscale.learn.oscd import City, radar, read_city, without_s1
 from cdscale.learn.recipe import ChangeRecipe
 from cdscale.learn.state import Run, descend, log_row, write_tensors
+from cdscale.learn.whole import centre, surrounded
 from cdscale.models.inputs import Pair, change_inputs
-from cdscale.models.two_branch import TwoBranch
+from cdscale.models.two_branch import HALO, STRIDE, TwoBranch
 from cdscale.spec.card import Normalisation
 
 
@@ -75,19 +76,19 @@ def scene_of(city: City) -> Scene:
     )
 
 
-def pair_of(city: City) -> Pair:
-    """Physical pair (1, C, Y, X) of a whole city, radar from its first orbit."""
-    orbit = radar(city)
-    planes = (city.s2_before, city.s2_after, orbit.before, orbit.after)
-    return Pair(*(torch.from_numpy(plane)[None] for plane in planes))
-
-
 @torch.inference_mode()
 def map_city(network: torch.nn.Module, city: City, rule: Normalisation) -> NDArray[np.float32]:
-    """Probability of change (Y, X) of a whole city in one pass."""
-    logits_BCYX: Tensor = network(*change_inputs(pair_of(city), rule).tensors())
-    probability: NDArray[np.float32] = logits_BCYX.softmax(dim=1)[0, 1].numpy()
-    return probability
+    """Map a whole city in one pass: probability (Y, X), NaN where neither sensor saw both dates.
+
+    Radar is that of the first orbit.
+    """
+    orbit = radar(city)
+    planes = (city.s2_before, city.s2_after, orbit.before, orbit.after)
+    pair = Pair(*(surrounded(plane, HALO, STRIDE) for plane in planes))
+    logits_BCYX: Tensor = network(*change_inputs(pair, rule).tensors())
+    probability = centre(logits_BCYX.softmax(dim=1)[0, 1], HALO, city.s2_before.shape)
+    seen = [np.isfinite(plane).all(axis=0) for plane in planes]
+    return np.where((seen[0] & seen[1]) | (seen[2] & seen[3]), probability, np.float32(np.nan))
 
 
 def validate(network: torch.nn.Module, cities: list[City], rule: Normalisation) -> dict[str, float]:
@@ -185,7 +186,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="root of the OSCD folders")
     parser.add_argument("--out", type=Path, required=True, help="where the run is kept")
     options = parser.parse_args()
-    print(train(ChangeRecipe.read(options.recipe), options.data, options.out))
+    print(train(ChangeRecipe.read(options.recipe), options.data, options.out))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
     python -m cdscale.learn.evaluate RECIPE.yaml --data ROOT --run DIR [--to FOLDER]
 
-Each city is mapped as the pipeline maps a block, on its own grid and on a continental equal-area
+Each city is mapped with nothing around it, on its own grid and on a continental equal-area
 grid of 10 m to which it is resampled first, with radar and with radar withheld. The threshold is
 that of the highest pooled F1 over the validation cities on the equal-area grid, maps with and
 without radar taken together; cities to show decide nothing.
@@ -15,6 +15,7 @@ Shape suffixes: C channel, Y row, X column.
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,12 @@ from rasterio import Affine
 from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, calculate_default_transform, reproject, transform_bounds
 
-from cdscale.learn.change import build_network, read_cities
+from cdscale.learn.change import build_network, map_city, read_cities
 from cdscale.learn.export import Result, ship
 from cdscale.learn.metrics import Confusion, Curve
-from cdscale.learn.oscd import City, OrbitPair, radar, without_s1
+from cdscale.learn.oscd import City, OrbitPair, without_s1
 from cdscale.learn.recipe import ChangeRecipe
 from cdscale.models.two_branch import HALO, STRIDE
-from cdscale.predict import Block, predict_change
 from cdscale.spec.card import ModelCard, Training
 
 Floats = NDArray[np.float32]
@@ -94,17 +94,6 @@ def on_equal_area(city: City) -> City:
     )
 
 
-def map_as_block(network: torch.nn.Module, card: ModelCard, city: City) -> Floats:
-    """Probability (Y, X), through the same code as the pipeline's; no context beyond the city."""
-    orbit = radar(city)
-
-    def block(s2_CYX: Floats, s1_CYX: Floats) -> Block:
-        return Block(_with_halo(s2_CYX), _with_halo(s1_CYX))
-
-    before, after = block(city.s2_before, orbit.before), block(city.s2_after, orbit.after)
-    return predict_change(network, card, before, after)
-
-
 def map_variant(
     network: torch.nn.Module, card: ModelCard, city: City, variant: tuple[str, str]
 ) -> Mapped:
@@ -112,10 +101,10 @@ def map_variant(
     grid, sensors = variant
     seen = without_s1(city) if sensors == "s2" else city
     if grid == "native":
-        probability = map_as_block(network, card, seen)
+        probability = map_city(network, seen, card.normalisation)
     else:
         moved = on_equal_area(seen)
-        there = map_as_block(network, card, moved)[None]
+        there = map_city(network, moved, card.normalisation)[None]
         probability = _warp(there, moved, city, city.s2_before.shape[1:])[0]
     label = city.label if city.label is not None else np.zeros(probability.shape, np.uint8)
     return Mapped(city.name, probability, label)
@@ -238,10 +227,6 @@ def _warp(x_CYX: Floats, source: City, target: City, shape: tuple[int, ...]) -> 
     return moved
 
 
-def _with_halo(x_CYX: Floats) -> Floats:
-    return np.pad(x_CYX, ((0, 0), (HALO, HALO), (HALO, HALO)), constant_values=np.nan)
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Evaluate a trained change network on OSCD.")
@@ -250,14 +235,15 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--to", type=Path, help="write weights and card to this folder")
     options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     result = Result.read(options.run / "best.safetensors")
     card = evaluate(ChangeRecipe.read(options.recipe), options.data, result)
     for split in ("val", "show"):
         for grid, sensors in VARIANTS:
             found = card.accuracy.get(split, {}).get(grid, {}).get(sensors)
-            print(split, grid, sensors, card.threshold, found)
+            print(split, grid, sensors, card.threshold, found)  # noqa: T201
     if options.to:
-        print(ship(card, result, options.to))
+        print(ship(card, result, options.to))  # noqa: T201
 
 
 if __name__ == "__main__":

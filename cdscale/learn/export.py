@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from torch import Tensor
 
 from cdscale.errors import ModelError, explain
@@ -44,14 +42,10 @@ class Result:
 
 
 def ship(card: ModelCard, result: Result, folder: Path) -> Path:
-    """Write weights and card beside each other; returns the path of the card."""
+    """Write weights and card beside each other, and return the path of the card."""
     weights = folder / card.weights
     write_tensors(weights, result.weights, {"name": card.name, "version": card.version})
     finished = card.model_copy(update={"weights_sha256": sha256_of(weights)})
     path = card_path(folder, card.name)
-    part = path.with_name(path.name + ".part")
-    plain = finished.model_dump(mode="json")
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    finished.write(path)
     return path

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
-
 from cdscale.learn.augment import Augment
 from cdscale.spec.base import Frozen
 
@@ -21,14 +19,14 @@ class Split(Frozen):
 class Optimiser(Frozen):
     """AdamW with a linear warm-up and a cosine decay, and an average of the weights."""
 
-    steps: int = Field(gt=0)
-    batch: int = Field(gt=0)
+    steps: int
+    batch: int
     rate: float
     weight_decay: float
     warmup: int = 100
     clip: float = 1.0
     """Largest norm of the gradient."""
-    ema: float = Field(default=0.995, ge=0, lt=1)
+    ema: float = 0.995
     """Decay per step of the exponential moving average that is validated and shipped."""
     bf16: bool = True
     """Forward pass in bfloat16; weights and loss stay float32."""

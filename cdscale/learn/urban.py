@@ -24,18 +24,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from cdscale.errors import ReadError, explain
 from cdscale.learn.export import Result, ship
 from cdscale.learn.losses import IGNORED, power_jaccard, similarity
-from cdscale.learn.metrics import Confusion, Curve
+from cdscale.learn.metrics import Curve
 from cdscale.learn.recipe import Optimiser, Split
 from cdscale.learn.state import Run, descend, log_row, write_tensors
+from cdscale.learn.whole import centre, surrounded
 from cdscale.models.inputs import s1_input, s2_input
 from cdscale.models.missing_optical import HALO, STRIDE, MissingOptical
-from cdscale.predict import Block, Tiling, predict_urban
 from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard, Normalisation, Training
 
@@ -81,7 +80,7 @@ class UrbanRecipe(Frozen):
     loss: UrbanLoss = UrbanLoss()
     augment: UrbanAugment = UrbanAugment()
     seed: int
-    validate_every: int = Field(default=200, gt=0)
+    validate_every: int = 200
     simulated: bool
     data: str
     licence: str
@@ -238,30 +237,49 @@ def urban_loss(
     return torch.stack(terms).mean()
 
 
-def validate(
-    network: torch.nn.Module, card: ModelCard, regions: Sequence[Region], threshold: float | None
-) -> dict[str, Any]:
-    """Pooled accuracy over all months: all pixels, those seen optically, those reconstructed.
+@torch.inference_mode()
+def map_month(
+    network: torch.nn.Module,
+    s1_PYX: NDArray[np.float32],
+    s2_BYX: NDArray[np.float32],
+    norm: Normalisation,
+) -> NDArray[np.float32]:
+    """Map a whole region in one pass: urban probability (Y, X)."""
+    s1, s2 = (surrounded(x, HALO, STRIDE) for x in (s1_PYX, s2_BYX))
+    seen = torch.isfinite(s2).all(dim=1, keepdim=True)
+    logits_BCYX: Tensor = network(s1_input(s1, norm), s2_input(s2, norm), seen)
+    probability: NDArray[np.float32] = centre(logits_BCYX[0, 0].sigmoid(), HALO, s1_PYX.shape)
+    return probability
 
-    ``threshold=None`` takes the one of highest F1 over all pixels.
+
+def validate(
+    network: torch.nn.Module,
+    norm: Normalisation,
+    regions: Sequence[Region],
+    threshold: float | None,
+) -> dict[str, Any]:
+    """Pooled accuracy over all months.
+
+    "all" pixels; those "seen" optically; those "reconstructed"; and all pixels with optical
+    withheld ("s1_only"). ``threshold=None`` takes the one of highest F1 over all pixels.
     """
     curves = {"all": Curve(), "seen": Curve(), "reconstructed": Curve(), "s1_only": Curve()}
     for region in regions:
         masked = region.masked()
         for month, label in enumerate(region.label_TYX):
-            s1, s2 = _with_halo(region.s1_TPYX[month]), _with_halo(masked[month])
-            found = predict_urban(network, card, Block(s2, s1), Tiling())
-            blind = predict_urban(network, card, Block(np.full_like(s2, np.nan), s1), Tiling())
-            known = label != IGNORED
-            for name, values, where in (
+            s1, s2 = region.s1_TPYX[month], masked[month]
+            found = map_month(network, s1, s2, norm)
+            blind = map_month(network, s1, np.full_like(s2, np.nan), norm)
+            known, optical = label != IGNORED, np.isfinite(s2).all(axis=0)
+            for name, probability, where in (
                 ("all", found, known),
-                ("seen", found, known & found.optical_YX),
-                ("reconstructed", found, known & ~found.optical_YX),
+                ("seen", found, known & optical),
+                ("reconstructed", found, known & ~optical),
                 ("s1_only", blind, known),
             ):
-                curves[name].add(values.probability_YX[where], label[where] == 1)
+                curves[name].add(probability[where], label[where] == 1)
     chosen = curves["all"].best()[0] if threshold is None else threshold
-    figures: dict[str, Any] = {name: _figures(curve.at(chosen)) for name, curve in curves.items()}
+    figures: dict[str, Any] = {name: curve.at(chosen).figures() for name, curve in curves.items()}
     return {"threshold": chosen} | figures
 
 
@@ -287,8 +305,7 @@ def train(recipe: UrbanRecipe, folders: Sequence[Path], out: Path) -> Result:
         losses.append(_step(run, recipe, regions, norm))
         if run.step % recipe.validate_every and run.step != recipe.optimiser.steps:
             continue
-        card = draft_card(recipe, norm, 0.5)
-        figures = validate(run.average.network, card, held_out, None)
+        figures = validate(run.average.network, norm, held_out, None)
         seconds = round(time.monotonic() - begun, 1)
         row = {"step": run.step, "seconds": seconds, "loss": round(float(np.mean(losses)), 4)}
         flat = {name: figures[name]["f1"] for name in ("all", "seen", "reconstructed", "s1_only")}
@@ -359,17 +376,11 @@ def evaluate(recipe: UrbanRecipe, folders: Sequence[Path], result: Result) -> Mo
     for split, names in (("val", recipe.split.val), ("show", recipe.split.show)):
         if names:
             regions = read_regions(folders, names)
-            accuracy[split] = validate(network.eval(), card, regions, result.threshold)
+            accuracy[split] = validate(
+                network.eval(), card.normalisation, regions, result.threshold
+            )
     training = card.training.model_copy(update={"steps": result.step})
     return card.model_copy(update={"accuracy": accuracy, "training": training})
-
-
-def _with_halo(x_CYX: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.pad(x_CYX, ((0, 0), (HALO, HALO), (HALO, HALO)), constant_values=np.nan)
-
-
-def _figures(counts: Confusion) -> dict[str, float]:
-    return counts.figures()
 
 
 def _integer(bound: int) -> int:
@@ -387,7 +398,7 @@ def main() -> None:
     recipe = UrbanRecipe.read(options.recipe)
     result = train(recipe, options.regions, options.out)
     if options.weights:
-        print(ship(evaluate(recipe, options.regions, result), result, options.weights))
+        print(ship(evaluate(recipe, options.regions, result), result, options.weights))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ felled forest, stripped ground that stays bare, sites unfinished at the end.
 """
 
 from cdscale.simulate.region import Region
+from cdscale.simulate.score import score
 from cdscale.simulate.weather import Gloom, gloom, shaded
 from cdscale.simulate.write import truth, write
 
-__all__ = ["Gloom", "Region", "gloom", "shaded", "truth", "write"]
+__all__ = ["Gloom", "Region", "gloom", "score", "shaded", "truth", "write"]

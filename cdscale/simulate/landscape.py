@@ -184,7 +184,7 @@ def landscape(region: Region) -> Landscape:
     _fields(canvas, seed)
     _forests(canvas, seed)
     _meadows(canvas, seed, river)
-    _waters(canvas, region, river)
+    _waters(canvas, region, raster, river)
     settled = settle(region, raster, _open_ground(canvas))
     _towns(canvas, settled, seed)
     _highways(canvas, settled, seed)
@@ -246,7 +246,7 @@ def _meadows(canvas: _Canvas, seed: int, river: Floats) -> None:
     canvas.paint(near & trees, Kind.DECIDUOUS, i, j, 41)
 
 
-def _waters(canvas: _Canvas, region: Region, river: Floats) -> None:
+def _waters(canvas: _Canvas, region: Region, raster: Raster, river: Floats) -> None:
     """The river, lakes (old pits) and open pits."""
     seed, side = region.seed, region.side_m
     canvas.paint(np.abs(river) < 17, Kind.RIVER, 1)
@@ -256,8 +256,11 @@ def _waters(canvas: _Canvas, region: Region, river: Floats) -> None:
         x0 = region.raster.west + side * (0.05 + 0.9 * dx)
         y0 = region.raster.north - side * (0.05 + 0.9 * dy)
         radius = (0.012 + 0.035 * size**2) * min(side, 6000.0) + 30
-        wobble = 0.45 * noise.fractal(canvas.x, canvas.y, 0.9 * radius, seed + 52 + k, octaves=3)
-        distance = np.hypot(canvas.x - x0, canvas.y - y0) / radius + wobble
+        near = raster.around(x0, y0, 2.2 * radius)
+        x, y = canvas.x[near], canvas.y[near]
+        wobble = 0.45 * noise.fractal(x, y, 0.9 * radius, seed + 52 + k, octaves=3)
+        distance = np.full(raster.shape, np.inf)
+        distance[near] = np.hypot(x - x0, y - y0) / radius + wobble
         kind = Kind.BARE if k == 1 else Kind.LAKE
         canvas.paint(distance < 1.25, Kind.GRASS, 52, k)
         canvas.paint(distance < 1.0, kind, k)
@@ -328,7 +331,7 @@ def _sites(canvas: _Canvas, sites: tuple[Site, ...], site: Ints, seed: int) -> N
     share = np.where(np.array([s.done >= NEVER for s in sites])[number], 0.0, share)
     canvas.built = np.where(inside, share, canvas.built)
     canvas.azimuth = np.where(inside, np.degrees(theta), canvas.azimuth)
-    roof = np.where(hall, np.where(draw < 0.6, 2, 1), np.where(draw < 0.6, 0, 1))
+    roof = np.where(hall, np.where(draw < 0.45, 2, 1), np.where(draw < 0.6, 0, 1))
     canvas.roof = np.where(inside, np.where(street, 3, roof), canvas.roof)
     canvas.site = site
 

@@ -45,7 +45,8 @@ def uniform(*keys: npt.ArrayLike) -> Floats:
 def normal(*keys: npt.ArrayLike) -> Floats:
     """A standard normal number for each combination of integer keys (Box and Muller)."""
     radius = np.sqrt(-2 * np.log1p(-uniform(*keys, 1)))
-    return radius * np.cos(2 * np.pi * uniform(*keys, 2))
+    result: Floats = radius * np.cos(2 * np.pi * uniform(*keys, 2))
+    return result
 
 
 def value_noise(x: Floats, y: Floats, period_m: float, key: int) -> Floats:
@@ -96,8 +97,9 @@ def fractal(x: Floats, y: Floats, period_m: float, key: int, octaves: int = 4) -
 def spectral(rng: np.random.Generator, size: int, slope: float) -> Singles:
     """A periodic random field of unit variance whose power falls with frequency as f ** -slope.
 
-    Cloud fields have slopes of about 5/3 to 3 in two dimensions' amplitude spectrum
-    (Davis et al. 1997, doi:10.1175/1520-0469(1997)054<0241:TLBSBI>2.0.CO;2).
+    Cloud fields seen by satellites have slopes of about 5/3 along a line, steeper where radiation
+    smooths them (Davis et al. 1997, The Landsat scale break in stratocumulus, J. Atmos. Sci. 54);
+    one more in the plane.
 
     Returns
     -------
@@ -107,7 +109,8 @@ def spectral(rng: np.random.Generator, size: int, slope: float) -> Singles:
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     frequency[0, 0] = np.inf
     field = np.fft.irfft2(white * frequency ** (-slope / 2), s=(size, size))
-    return ((field - field.mean()) / field.std()).astype(np.float32)
+    result: Singles = ((field - field.mean()) / field.std()).astype(np.float32)
+    return result
 
 
 def worley(x: Floats, y: Floats, period_m: float, key: int) -> tuple[Ints, Ints, Floats]:

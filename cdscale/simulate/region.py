@@ -73,7 +73,7 @@ class Raster:
         return slice(top, bottom), slice(left, right)
 
     def centres(self) -> tuple[Floats, Floats]:
-        """x and y of the pixel centres in EPSG:3035 metres, each of shape (y, x)."""
+        """X and y of the pixel centres in EPSG:3035 metres, each of shape (y, x)."""
         return europe_metres(self.affine, self.shape, self.crs)
 
 
@@ -88,7 +88,7 @@ def europe_metres(affine: Affine, shape: tuple[int, int], crs: str) -> tuple[Flo
     knot_x, knot_y = affine * (np.meshgrid(columns + 0.5, rows + 0.5))
     knots = np.stack([knot_x.ravel(), knot_y.ravel()], axis=-1)
     if crs != CRS:
-        moved = reproject(shapely.multipoints(knots), crs, CRS, resolution=math.inf)
+        moved = reproject(shapely.MultiPoint(knots), crs, CRS, resolution=math.inf)
         knots = shapely.get_coordinates(moved)
     return (
         _between(knots[:, 0].reshape(knot_x.shape), shape),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -41,23 +42,37 @@ class View:
     x: Floats
     y: Floats
     mixture: Mixture
-    texture: Singles
-    """Deviation of the reflectance within units, in shares of it, shape (y, x)."""
+    _corners: dict[int, Singles] = field(default_factory=dict)
 
     @classmethod
     def of(cls, region: Region, land: Landscape, raster: Raster) -> View:
         """Prepare a raster."""
         x, y = raster.centres()
-        mixture = land.mixture(x, y, _OPTICS, 5.0)
-        seed = region.seed * 1000
+        return cls(region, land, raster, x, y, land.mixture(x, y, _OPTICS, 5.0))
+
+    @cached_property
+    def texture(self) -> Singles:
+        """Deviation of the reflectance within units, in shares of it, shape (y, x)."""
+        x, y, seed = self.x, self.y, self.region.seed * 1000
         grain = (
             0.7 * noise.value_noise(x, y, 17.0, seed + 401)
             + 0.5 * noise.value_noise(x, y, 55.0, seed + 402)
             + 0.6 * noise.fractal(x, y, 240.0, seed + 403, octaves=2)
         )
-        scale = surface.texture_scale(land.units).astype(np.float32) / 100
-        roughness = (mixture.share @ scale).reshape(raster.shape)
-        return cls(region, land, raster, x, y, mixture, (grain * roughness).astype(np.float32))
+        scale = surface.texture_scale(self.land.units).astype(np.float32) / 100
+        roughness = (self.mixture.share @ scale).reshape(self.raster.shape)
+        result: Singles = (grain * roughness).astype(np.float32)
+        return result
+
+    def corners(self, orbit: int) -> Singles:
+        """Where single strong corners reflect towards an orbit, in -1..1, shape (y, x).
+
+        They stand out of built-up land, others from each orbit, and they stay where they are.
+        """
+        if orbit not in self._corners:
+            key = self.region.seed * 1000 + 440 + orbit
+            self._corners[orbit] = noise.value_noise(self.x, self.y, 14.0, key).astype(np.float32)
+        return self._corners[orbit]
 
 
 @dataclass(frozen=True)
@@ -123,7 +138,8 @@ def _air(region: Region, clean: Singles, when: Pass) -> Singles:
     draw = noise.normal(region.seed, 421, when.day, np.arange(3))
     gain = np.float32(1 + 0.025 * draw[0])
     haze = np.float32(0.006 * draw[1]) * _HAZE + np.float32(0.0015 * draw[2])
-    return np.maximum(clean * gain + haze, np.float32(0.0005))
+    result: Singles = np.maximum(clean * gain + haze, np.float32(0.0005))
+    return result
 
 
 def _through(clean: Singles, cloud: Singles, shade: Singles, cirrus: Singles) -> Singles:
@@ -160,7 +176,7 @@ def _classify(
     scl[(judged > 0.13) & (judged <= 0.22)] = 7
     scl[(judged > 0.22) & (judged <= 0.5)] = 8
     scl[judged > 0.5] = 9
-    scl[(blue > 0.19) & (swir > 0.2) & (patch > 0.1) & (judged < 0.2)] = 8
+    scl[(blue > 0.20) & (swir > 0.2) & (patch > 0.1) & (judged < 0.2)] = 8
     return scl.astype(np.uint8)
 
 
@@ -180,9 +196,7 @@ def radar(view: View, when: Pass) -> Radar:
     ground, wall = surface.backscatter(units, when.moment, month, region.seed, when.look)
     mean = view.mixture.mix(ground, wall, units.standing(month))
     built = view.mixture.built_up(units.standing(month)).reshape(view.raster.shape)
-    # Single strong corners stand out of built-up land, others from each orbit; they stay put.
-    corners = noise.value_noise(view.x, view.y, 14.0, region.seed * 1000 + 440 + when.orbit)
-    spread = np.exp((0.9 * built + 0.15) * corners).astype(np.float32)
+    spread = np.exp((0.9 * built + 0.15) * view.corners(when.orbit)).astype(np.float32)
     offset_db = (0.5 if when.ascending else -0.5) + 0.15 * rng.standard_normal()
     gain = spread * np.float32(10 ** (offset_db / 10))
     vv, vh = (
@@ -208,7 +222,8 @@ def speckle(rng: np.random.Generator, shape: tuple[int, int]) -> Singles:
     taps /= np.sqrt((taps**2).sum())
     for axis in (0, 1):
         field = ndimage.correlate1d(field, taps, axis=axis, mode="wrap")
-    return np.interp(field, _NORMAL, _GAMMA).astype(np.float32)
+    result: Singles = np.interp(field, _NORMAL, _GAMMA).astype(np.float32)
+    return result
 
 
 def _stored(power: Singles) -> Singles:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import shapely
-from shapely.geometry import mapping
+from shapely.geometry import box
 
 from cdscale.grid import LON_LAT, project, reproject
-from cdscale.simulate.region import Raster, Region
+from cdscale.simulate.region import CRS, Raster, Region
 from cdscale.simulate.sensors import FINE, offset_of
 from cdscale.simulate.weather import Pass, sun
 
@@ -71,7 +72,8 @@ def s2_id(when: Pass, tile: str) -> str:
 
 def s1_id(when: Pass) -> str:
     """Item id in the manner of the Planetary Computer."""
-    return f"S1{when.platform}_IW_GRDH_1SDV_{when.moment:%Y%m%dT%H%M%S}_R{when.orbit:03d}_simulated_rtc"
+    stamp = f"{when.moment:%Y%m%dT%H%M%S}"
+    return f"S1{when.platform}_IW_GRDH_1SDV_{stamp}_R{when.orbit:03d}_simulated_rtc"
 
 
 def s2_item(
@@ -178,22 +180,9 @@ def _asset(href: str, raster: Raster) -> dict[str, Any]:
 
 def _footprint(region: Region, when: Pass, raster: Raster) -> shapely.Geometry:
     """Where a scene has pixels, in degrees: its raster, cut off where the swath ends."""
-    outline = reproject(shapely.box(*raster.bounds), raster.crs, LON_LAT, resolution=2000)
-    x, y = raster.centres()
-    seen = when.seen(region, x, y)
-    if seen.all():
-        return outline
-    # Columns seen in a row, from the west: the swath ends in a straight line.
-    rows = (0, raster.height - 1)
-    ends = [raster.affine * (float(seen[row].sum()), row + 0.5) for row in rows]
-    (x0, y0), (x1, y1) = ends
-    slope = (x1 - x0) / (y1 - y0)
-    top, bottom = raster.bounds.north + 1e4, raster.bounds.south - 1e4
-    edge = [(x0 + slope * (top - y0), top), (x0 + slope * (bottom - y0), bottom)]
-    west = raster.bounds.west - 1e4
-    half = shapely.Polygon([(west, top), *edge, (west, bottom)])
-    kept = shapely.intersection(shapely.box(*raster.bounds), half)
-    return reproject(kept, raster.crs, LON_LAT, resolution=2000)
+    seen = reproject(box(*raster.bounds), raster.crs, CRS, resolution=2000)
+    seen = shapely.intersection(seen, when.swath(region))
+    return shapely.set_precision(reproject(seen, CRS, LON_LAT, resolution=2000), 1e-7)
 
 
 def _item(
@@ -205,14 +194,13 @@ def _item(
     assets: dict[str, Any],
 ) -> dict[str, Any]:
     raster, outline, extensions = place
-    outline = shapely.set_precision(outline, 1e-7)
     return {
         "type": "Feature",
         "stac_version": _VERSION,
         "stac_extensions": [_SCHEMA.format(extension) for extension in extensions],
         "id": name,
-        "geometry": mapping(outline),
-        "bbox": [round(v, 7) for v in outline.bounds],
+        "geometry": json.loads(shapely.to_geojson(outline)),
+        "bbox": [round(float(v), 7) for v in shapely.bounds(outline)],
         "properties": {
             "datetime": f"{when.moment:%Y-%m-%dT%H:%M:%SZ}",
             "title": f"Simulated scene {name}",

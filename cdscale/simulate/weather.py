@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
+import shapely
 from scipy import ndimage
 
 from cdscale.months import Month
@@ -15,8 +17,8 @@ from cdscale.simulate.noise import Bools, Floats, Singles
 from cdscale.simulate.region import Region
 
 _CLEAR_SKY = (0.30, 0.35, 0.44, 0.50, 0.50, 0.50, 0.52, 0.52, 0.48, 0.40, 0.28, 0.24)
-"""Mean clear share of Sentinel-2 scenes by month over central Europe, as in Sudmanns et al. 2020
-(doi:10.1080/17538947.2019.1572799), rounded."""
+"""Mean clear share of Sentinel-2 scenes by month, set by hand to what central Europe is like:
+half in summer, a quarter in early winter."""
 _KNOT_M = 40.0
 _SWATH_CUT = 65
 """The relative orbit whose swath ends inside the region."""
@@ -45,15 +47,26 @@ class Pass:
         """Degrees clockwise from north in which a right-looking radar looks from this orbit."""
         return 79.0 if self.ascending else 281.0
 
+    def swath(self, region: Region) -> shapely.Polygon:
+        """What the satellite sees, in EPSG:3035 metres, as far as it matters for the region."""
+        west, south, _, north = region.raster.bounds
+        rim = region.side_m
+        top, bottom = self._edge(region, north + rim), self._edge(region, south - rim)
+        corners = [(west - rim, south - rim), (bottom, south - rim)]
+        return shapely.Polygon([*corners, (top, north + rim), (west - rim, north + rim)])
+
     def seen(self, region: Region, x: Floats, y: Floats) -> Bools:
         """Points (EPSG:3035 metres) inside the swath."""
-        if self.orbit != _SWATH_CUT:
-            return np.ones(x.shape, bool)
-        drift = noise.uniform(region.seed, 301, self.day)[0]
-        east = region.raster.west + region.side_m * (0.58 + 0.14 * drift)
-        middle = region.raster.north - region.side_m / 2
-        result: Bools = x < east + 0.22 * (y - middle)
+        result: Bools = x < self._edge(region, y)
         return result
+
+    def _edge(self, region: Region, y: Any) -> Any:
+        """Easting at which the swath ends; a descending track runs from NNE to SSW."""
+        if self.orbit != _SWATH_CUT:
+            return region.raster.west + 2 * region.side_m + 0 * y
+        drift = noise.uniform(region.seed, 301, self.day)[0]
+        east = region.raster.west + region.side_m * (0.64 + 0.16 * drift)
+        return east + 0.22 * (y - region.raster.north + region.side_m / 2)
 
 
 def passes(region: Region) -> tuple[Pass, ...]:
@@ -130,7 +143,7 @@ def covers(region: Region, every: tuple[Pass, ...]) -> dict[Pass, float]:
     Nine in ten of the ordinary months are given one almost clear scene with a full swath.
     """
     special = gloom(region)
-    result = {}
+    result: dict[Pass, float] = {}
     for month in region.months:
         mine = [p for p in every if p.mission == "sentinel-2" and Month.of(p.moment) == month]
         rng = np.random.default_rng([region.seed, 302, month.year, month.month])

@@ -19,14 +19,14 @@ from cdscale.simulate import stac
 from cdscale.simulate.files import write_cog, write_json
 from cdscale.simulate.landscape import CELL_M, Landscape, Mixture, landscape
 from cdscale.simulate.noise import Floats
-from cdscale.simulate.region import CRS, Region, europe_metres, raster_of
+from cdscale.simulate.region import Region, europe_metres, raster_of
 from cdscale.simulate.sensors import View, optical, radar
 from cdscale.simulate.weather import Pass, covers, passes, sky
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-VERSION = 1
+VERSION = 2
 """Counts the changes of the simulation that make other pixels from the same parameters."""
 _MARK = "region.json"
 _BEGUN = "region.json.part"
@@ -142,8 +142,10 @@ def write(region: Region, folder: str | Path) -> Path:
 
 
 def _count(root: Path) -> int:
-    """Files in the folder except for the mark."""
-    return sum(1 for path in root.rglob("*") if path.is_file() and path.name not in (_MARK, _BEGUN))
+    """Files that belong to the region; users may keep others beside them."""
+    parts = (stac.S2, stac.S1, "truth")
+    inside = sum(1 for part in parts for path in (root / part).rglob("*.*") if path.is_file())
+    return inside + sum((root / name).is_file() for name in ("catalog.json", "area.geojson"))
 
 
 def _complete(root: Path, wanted: dict[str, Any]) -> bool:

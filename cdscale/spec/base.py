@@ -68,8 +68,14 @@ def read_yaml(path: Path) -> Any:
         reason = getattr(err, "strerror", None) or "it is not UTF-8 text"
         raise SpecError(explain(f"cannot read {path}: {reason}", do="Check the path.")) from None
     try:
+        # JSON is tried first: to PyYAML 1e-05 is text, and a tab an error.
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as err:
+    # PyYAML says of a date such as 2017-13-01 only ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as err:
         mark = getattr(err, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark is not None else ""
         raise SpecError(explain(f"{path} is not YAML{line}", do="Mend the syntax.")) from None

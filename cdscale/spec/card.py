@@ -1,10 +1,12 @@
-"""``ModelCard``: what a network eats, what it says, what it was trained on, and what it is worth."""
+"""``ModelCard``: what a network eats and says, what it was trained on, and what it is worth."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field
 
 from cdscale.errors import ModelError, explain
@@ -93,6 +95,14 @@ class ModelCard(Frozen):
                     "same; every product will then say so.",
                 )
             )
+
+    def write(self, path: Path) -> None:
+        """Write the card as YAML, whole or not at all."""
+        part = path.with_name(path.name + ".part")
+        plain = self.model_dump(mode="json")
+        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
 
 
 def card_path(folder: Path, name: str) -> Path:

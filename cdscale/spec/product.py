@@ -182,5 +182,3 @@ def _origin(*, simulated: bool, cards: tuple[ModelCard, ...] = ()) -> dict[str, 
     if cards:
         attrs["models"] = {card.name: card.weights_sha256 for card in cards}
     return attrs
-
-

@@ -204,7 +204,9 @@ def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunSpec:
     collections = data.get("collections")
     if isinstance(collections, dict):
         data["collections"] = {
-            name: _locate(profile, path.parent) if str(profile).endswith((".yaml", ".yml")) else profile
+            name: _locate(profile, path.parent)
+            if str(profile).endswith((".yaml", ".yml"))
+            else profile
             for name, profile in collections.items()
         }
     return RunSpec.check({**data, **given}, where=str(path))

@@ -1,0 +1,43 @@
+"""``python -m benchmarks [NAME ...]``: ask the named problems, print ratios, keep the JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.problems import PROBLEMS
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Ask, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(PROBLEMS), choices=[*PROBLEMS, []])
+    parser.add_argument("--size", type=int, default=512, help="pixels along a side of a tile")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    answers = []
+    for name in options.names:
+        answer = PROBLEMS[name].ask(options.size, options.rounds)
+        answers.append(asdict(answer))
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in answer.figures.items())
+        print(f"{name:16} {answer.ratio:7.3f}  {answer.question} ({figures})", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    now = datetime.now(UTC)
+    record = {
+        "date": now.date().isoformat(),
+        "machine": f"{platform.machine()}, {platform.python_implementation()} "
+        f"{platform.python_version()}",
+        "command": f"python -m benchmarks --size {options.size} --rounds {options.rounds}",
+        "answers": answers,
+    }
+    (RESULTS / f"{now:%Y-%m-%d}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,324 @@
+"""What a report says of a run, as plain data: where, from what, how complete, how much changed."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from cdscale import __version__
+from cdscale.export.reading import Counts, Tally, days_since_1970
+from cdscale.months import Month
+from cdscale.progress import Progress, StageStatus, Status
+from cdscale.spec.base import Frozen
+from cdscale.spec.card import ModelCard
+from cdscale.spec.job import Job
+from cdscale.spec.task import Stage
+
+RECONSTRUCTED = 0.5
+"""Share of the area from which a month is called reconstructed."""
+SOME_SIMULATED = "Some of the scenes are SIMULATED: not everywhere a place on Earth."
+
+
+class Timing(Frozen):
+    """What a stage has taken, as its receipts tell."""
+
+    tasks: int
+    done: int
+    seconds: float
+    """Of work, summed over tasks: on n workers about n times the time on the wall."""
+    km2_per_hour: float | None
+    """Tile area, each month counted, in an hour of one worker."""
+    bytes_written: int
+
+
+class Problem(Frozen):
+    """One task that failed, or was done without something, and why."""
+
+    task: str
+    kind: str
+    what: str
+    reason: str
+
+
+class Change(Frozen):
+    """Counts of pixels of one pair of months, inside the area of interest."""
+
+    reference: str
+    month: str
+    threshold: float | None
+    classes_km2: dict[str, float]
+    """Classes of change by the pair network; without the class of no change."""
+    no_data: float | None
+    """Share of the area where an optical image of either month is missing."""
+    not_processed: float
+    series_km2: dict[str, float] | None
+    """Became built up, by month, as the urban series tells."""
+
+
+class Model(Frozen):
+    """What a network is, as its card says."""
+
+    role: str
+    name: str
+    version: str
+    title: str
+    data: str
+    licence: str
+    simulated: bool
+    threshold: float
+    weights_sha256: str
+    accuracy: dict[str, str]
+    limits: tuple[str, ...]
+
+
+class Where(Frozen):
+    """The place."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+    area_km2: float
+    tiles: int
+    tiles_km2: float
+    grid: str
+    crs: str
+    resolution_m: float
+    tile_px: int
+
+
+class Facts(Frozen):
+    """Everything that a report says but its pictures."""
+
+    name: str
+    what: str
+    complete: bool
+    warnings: tuple[str, ...]
+    where: Where
+    period: str
+    months: int
+    catalogue: str
+    scenes_found: dict[str, int]
+    scenes_used: dict[str, int]
+    set_aside: dict[str, str]
+    models: tuple[Model, ...]
+    changes: tuple[Change, ...]
+    inside_px: int
+    completeness: dict[str, dict[str, dict[str, float]]]
+    """By month and sensor (optical, radar, urban): share of the area of each kind of pixel."""
+    reconstructed: tuple[str, ...]
+    """Months whose optical features were reconstructed over most of the area."""
+    timings: dict[str, Timing]
+    seconds: float
+    """Of the call that this report closes, on the wall."""
+    not_done: dict[str, int]
+    """Tasks of each stage that were not done and did not fail: not tried, or without inputs."""
+    problems: tuple[Problem, ...]
+    versions: dict[str, str]
+    spec: dict[str, Any]
+
+
+def gather(job: Job, progress: Progress, status: Status, tally: Tally, seconds: float) -> Facts:
+    """Put together what a run's receipts, stores and cards tell."""
+    shares = completeness(job, tally)
+    unreadable = {t: w for p in tally.products.values() for t, w in p.unreadable.items()}
+    not_done = {n: len(s.missing) - len(s.failed) for n, s in status.stages.items()}
+    return Facts(
+        name=job.spec.name,
+        what=_what(job),
+        complete=status.complete and not unreadable,
+        warnings=_warnings(job),
+        where=_where(job),
+        period=str(job.spec.period),
+        months=len(job.spec.period),
+        catalogue=_public(job.spec.catalogue),
+        **_scenes(job, progress),
+        set_aside=dict(sorted(status.set_aside.items())),
+        models=tuple(_model(role, card) for role, card in sorted(job.cards.items())),
+        changes=tuple(_changes(job, tally)),
+        inside_px=tally.inside,
+        completeness=shares,
+        reconstructed=tuple(
+            month
+            for month, sensors in shares.items()
+            if sensors.get("urban", {}).get("optical_reconstructed", 0) >= RECONSTRUCTED
+        ),
+        timings={str(s): _timing(job, progress, s, status.stages[str(s)]) for s in job.stages},
+        seconds=round(seconds, 1),
+        not_done={name: number for name, number in not_done.items() if number},
+        problems=tuple(_problems(status, unreadable)),
+        versions=_versions(),
+        spec={**job.spec.model_dump(mode="json"), "catalogue": _public(job.spec.catalogue)},
+    )
+
+
+def _what(job: Job) -> str:
+    parts = ["monthly Sentinel-1 and Sentinel-2 composites"]
+    if Stage.MAP in job.stages:
+        parts.append("built-up land")
+    if Stage.CHANGE in job.stages:
+        parts.append("change")
+    text = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return text[0].upper() + text[1:]
+
+
+def _warnings(job: Job) -> tuple[str, ...]:
+    found = [str(layout.attrs.get("comment", "")) for layout in job.layouts.values()]
+    if not job.scenes.simulated and any(scene.simulated for scene in job.scenes.scenes):
+        found.append(SOME_SIMULATED)
+    distinct = [text for text in dict.fromkeys(found) if text]
+    return tuple(t for t in distinct if not any(t != o and t in o for o in distinct))
+
+
+def _where(job: Job) -> Where:
+    grid, bounds = job.spec.lattice, job.spec.aoi.bounds
+    return Where(
+        **{side: round(value, 5) for side, value in bounds._asdict().items()},
+        area_km2=round(job.spec.aoi.to_crs(grid.crs).area / 1e6, 4),
+        tiles=len(job.tiles),
+        tiles_km2=round(len(job.tiles) * (grid.tile_m / 1000) ** 2, 4),
+        grid=grid.name,
+        crs=grid.crs,
+        resolution_m=grid.resolution,
+        tile_px=grid.tile_px,
+    )
+
+
+def _scenes(job: Job, progress: Progress) -> dict[str, dict[str, int]]:
+    receipts = [progress.receipt(task) for task in job.tasks(Stage.COMPOSE)]
+    used = {scene for receipt in receipts if receipt for scene in receipt.scenes}
+    found: dict[str, set[str]] = {"s2": set(), "s1": set()}
+    for scene in job.scenes.scenes:
+        found[scene.sensor].add(scene.id)
+    return {
+        "scenes_found": {sensor: len(ids) for sensor, ids in found.items()},
+        "scenes_used": {sensor: len(ids & used) for sensor, ids in found.items()},
+    }
+
+
+def _model(role: str, card: ModelCard) -> Model:
+    return Model(
+        role=role,
+        name=card.name,
+        version=card.version,
+        title=card.title,
+        data=f"{card.training.data} ({card.training.split})",
+        licence=card.training.licence,
+        simulated=card.training.simulated,
+        threshold=card.threshold,
+        weights_sha256=card.weights_sha256,
+        accuracy=dict(_flat(card.accuracy)),
+        limits=card.limits,
+    )
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, str(value)
+
+
+# ---------------------------------------------------------------------------------- from counts
+
+
+def completeness(job: Job, tally: Tally) -> dict[str, dict[str, dict[str, float]]]:
+    """Share of the area of each kind of pixel, by month and sensor."""
+    wanted = {"optical": (Stage.COMPOSE, "s2_quality"), "radar": (Stage.COMPOSE, "s1_quality")}
+    if Stage.MAP in job.stages:
+        wanted["urban"] = (Stage.MAP, "quality")
+    return {
+        str(month): {
+            sensor: _shares(tally.codes.get((stage, month, variable), {}), tally.inside)
+            for sensor, (stage, variable) in wanted.items()
+        }
+        for month in job.spec.period
+    }
+
+
+def _shares(counts: Counts, inside: int) -> dict[str, float]:
+    return {name: round(n / inside, 6) for name, n in sorted(counts.items()) if n and inside}
+
+
+def _changes(job: Job, tally: Tally) -> Iterator[Change]:
+    if Stage.CHANGE not in job.stages:
+        return
+    card = job.cards.get("change")
+    pixel_km2 = (job.spec.lattice.resolution / 1000) ** 2
+    for month in job.months(Stage.CHANGE):
+        reference = job.spec.pairs()[month]
+        codes = tally.codes.get((Stage.CHANGE, month, "change"), {})
+        named = sorted(card.classes.items()) if card else []
+        quality = _shares(tally.codes.get((Stage.CHANGE, month, "quality"), {}), tally.inside)
+        missing = sum(share for name, share in quality.items() if name.startswith("no_optical"))
+        yield Change(
+            reference=str(reference),
+            month=str(month),
+            threshold=card.threshold if card else None,
+            classes_km2={
+                name: round(codes.get(name.replace(" ", "_"), 0) * pixel_km2, 6)
+                for code, name in named
+                if code
+            },
+            no_data=round(missing, 6) if card else None,
+            not_processed=round(
+                tally.undone.get((Stage.CHANGE, month), 0) / max(tally.inside, 1), 6
+            ),
+            series_km2=_series(job, tally, reference, month) if "urban" in job.cards else None,
+        )
+
+
+def _series(job: Job, tally: Tally, reference: Month, month: Month) -> dict[str, float]:
+    pixel_km2 = (job.spec.lattice.resolution / 1000) ** 2
+    days = tally.onset.get(month, {})
+    months = list(job.spec.period.between(reference, month))[1:]
+    return {str(m): round(days.get(days_since_1970(m), 0) * pixel_km2, 6) for m in months}
+
+
+# ------------------------------------------------------------------------------ from receipts
+
+
+def _timing(job: Job, progress: Progress, stage: Stage, status: StageStatus) -> Timing:
+    receipts = [r for task in job.tasks(stage) if (r := progress.receipt(task)) is not None]
+    seconds = sum(receipt.seconds for receipt in receipts)
+    km2 = len(receipts) * (job.spec.lattice.tile_m / 1000) ** 2
+    return Timing(
+        tasks=status.tasks,
+        done=status.done,
+        seconds=round(seconds, 3),
+        km2_per_hour=round(km2 / seconds * 3600, 1) if seconds else None,
+        bytes_written=sum(receipt.bytes_written for receipt in receipts),
+    )
+
+
+def _problems(status: Status, unreadable: dict[str, str]) -> Iterator[Problem]:
+    for stage in status.stages.values():
+        for task, reason in sorted(stage.failed.items()):
+            yield Problem(task=task, kind="failed", what="", reason=reason)
+        for task, scenes in sorted(stage.incomplete.items()):
+            for scene, reason in sorted(scenes.items()):
+                yield Problem(task=task, kind="without a scene", what=scene, reason=reason)
+    for task, reason in sorted(unreadable.items()):
+        yield Problem(task=task, kind="does not read back", what="", reason=reason)
+
+
+def _versions() -> dict[str, str]:
+    found = {"cdscale": __version__, "python": platform.python_version()}
+    for name in ("zarr", "xarray", "dask", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _public(address: str) -> str:
+    """An address without what may be a secret: user, password and query."""
+    if "://" not in address:
+        return address
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,96 @@
+"""Scheduled regional monitoring: plan, run stage by stage and month by month, report.
+
+Prefect sees stage x month, dozens of task runs; Dask sees stage x month x tile. A Prefect task
+costs some 85 times a Dask future, so there is never one a tile. Retrying a task goes on from its
+receipts: what is done stays done.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from cdscale.cluster import Place, connect, worker_count, worker_memory
+from cdscale.errors import UserError
+from cdscale.export.report import write_report
+from cdscale.months import Month
+from cdscale.plan import check, freeze, price
+from cdscale.run import Outcome, prepared, run_stage
+from cdscale.spec.job import Job
+from cdscale.spec.run import load_run
+from cdscale.spec.task import Receipt, Stage, Task
+
+
+class LogWatcher:
+    """Writes what fails to the flow run's log; what is done is counted in the receipts."""
+
+    def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
+        get_run_logger().info("%s: %d to do, %d done; dashboard %s", stage, todo, done, dashboard)
+
+    def done(self, task: Task, receipt: Receipt) -> None:
+        for scene, reason in receipt.failed.items():
+            get_run_logger().warning("%s without %s: %s", task, scene, reason)
+
+    def again(self, task: Task, reason: str) -> None:
+        get_run_logger().warning("%s again: %s", task, reason)
+
+    def failed(self, task: Task, reason: str) -> None:
+        get_run_logger().error("%s failed: %s", task, reason)
+
+
+@task(task_run_name="plan", cache_policy=NO_CACHE)
+def make_plan(spec: str, overrides: dict[str, str]) -> Job:
+    """The frozen job, priced; refuses what cannot fit before anything is read."""
+    job = freeze(load_run(Path(spec), dict(overrides)))
+    workers = job.spec.workers
+    plan = price(job, workers=worker_count(workers), memory=worker_memory(workers))
+    check(plan)
+    get_run_logger().info("plan: %s", plan.model_dump_json())
+    return job
+
+
+@task(task_run_name="{stage}-{month}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30)
+def run_month(job: Job, stage: Stage, month: Month, place: Place, watcher: LogWatcher) -> Outcome:
+    """One stage of one month; fails, and so is tried again, while tasks fail."""
+    outcome = run_stage(job, stage, place, watcher, month)
+    if outcome.failed:
+        raise RuntimeError(f"{len(outcome.failed)} tasks of {stage} {month} failed")
+    return outcome
+
+
+@task(task_run_name="report", cache_policy=NO_CACHE)
+def report(job: Job, seconds: float) -> str:
+    """The page that says what was made."""
+    return str(write_report(job, seconds))
+
+
+@flow(name="monitor", flow_run_name="monitor-{spec}")
+def monitor(spec: str, cluster: str = "local", overrides: dict[str, str] | None = None) -> str:
+    """Run a spec on a cluster, and return the path of its report.
+
+    Parameters
+    ----------
+    spec : str
+        Path of a run's spec.
+    cluster : str
+        ``local``, ``cuda``, or a scheduler's address.
+    overrides : dict of str to str, optional
+        ``area``, ``period`` or ``output`` in place of the spec's.
+    """
+    job = make_plan(spec, overrides or {})
+    whole = Outcome()
+    broken: list[str] = []
+    with prepared(job), connect(cluster, job.spec.workers) as place:
+        for stage in job.stages:
+            for month in job.months(stage):
+                state = run_month(job, stage, month, place, LogWatcher(), return_state=True)
+                if state.is_completed():
+                    whole.add(state.result())
+                else:
+                    broken.append(f"{stage} {month}")
+    page = report(job, whole.seconds)
+    if broken or not whole.complete:
+        raise UserError(f"not complete: {', '.join(broken) or 'scenes are missing'}; see {page}")
+    return page

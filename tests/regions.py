@@ -1,0 +1,245 @@
+"""Small runs to test with: cards with random weights, specs, jobs made by hand, hashes of folders.
+
+Expensive things are made once a session, by the fixtures of ``conftest``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cdscale.grid import Grid, Tile, to_lon_lat
+from cdscale.months import Months
+from cdscale.spec.card import ModelCard
+from cdscale.spec.job import Job
+from cdscale.spec.run import RunSpec
+from cdscale.spec.scene import Scene, SceneTable
+from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.testing import make_scene
+
+PC = {
+    "sentinel-2-l2a": "planetary-computer-sentinel-2-l2a",
+    "sentinel-1-rtc": "planetary-computer-sentinel-1-rtc",
+}
+GRID = Grid.preset("europe", tile_px=64)
+CORNER = Tile(6800, 7800)
+"""North-west tile of areas made by hand, on tiles of 64 pixels."""
+
+
+# ------------------------------------------------------------------------------------- networks
+
+
+def a_card(task: str = "change", **changes: Any) -> ModelCard:
+    """A card that any test may bend; without weights."""
+    from cdscale.models import missing_optical, two_branch
+
+    module = two_branch if task == "change" else missing_optical
+    plain: dict[str, Any] = {
+        "name": f"tiny-{task}",
+        "version": "1",
+        "title": "Random weights, for tests",
+        "task": task,
+        "family": "two-branch" if task == "change" else "missing-optical",
+        "network": {} if task == "change" else {"width": 2},
+        "weights": f"tiny-{task}.safetensors",
+        "weights_sha256": "0" * 64,
+        "s2_bands": ["B04", "B08"],
+        "s1_bands": ["vv"],
+        "normalisation": {"s2_clip": [0.0, 0.8], "s2_mean": [0.1, 0.2], "s2_std": [0.05, 0.1]},
+        "halo": module.HALO,
+        "stride": module.STRIDE,
+        "threshold": 0.5,
+        "classes": {0: "no change", 1: "change"} if task == "change" else {0: "land", 1: "urban"},
+        "training": dict.fromkeys(("data", "split", "recipe", "licence"), "none")
+        | {"steps": 0, "simulated": True},
+        "accuracy": {},
+        "limits": [],
+    }
+    return ModelCard.model_validate(plain | changes)
+
+
+def write_card(folder: Path, task: str, **changes: Any) -> Path:
+    """A card with random weights beside it; returns the card's path."""
+    import torch
+    from safetensors.torch import save_file
+    from torch import nn
+
+    from cdscale import models
+
+    folder.mkdir(parents=True, exist_ok=True)
+    card = a_card(task, **changes)
+    torch.manual_seed(7)
+    network = models.build(card)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = 0.1 * torch.randn(module.num_features)
+            module.running_var = 0.3 + torch.rand(module.num_features)
+    weights = folder / card.weights
+    save_file(network.state_dict(), weights)
+    path = folder / f"{card.name}.card.yaml"
+    card.model_copy(update={"weights_sha256": models.sha256_of(weights)}).write(path)
+    return path
+
+
+# ---------------------------------------------------------------------------------------- specs
+
+
+def plain_spec(catalogue: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    """Fields of a spec over a simulated region: few bands, tiles of 128 pixels."""
+    folder = catalogue.parent
+    return {
+        "name": "tiny",
+        "catalogue": str(folder),
+        "collections": PC,
+        "area": str(folder / "area.geojson"),
+        "period": "2022-04..2022-05",
+        "grid": {"preset": "europe", "tile": 128, "chunk": 64},
+        "cube": {"s2_bands": ["B04", "B08"], "s1_bands": ["vv"], "max_cloud_cover": 70},
+        "output": str(output),
+        "workers": {"count": 2, "memory": "2GiB"},
+    } | changes
+
+
+def write_spec(path: Path, fields: dict[str, Any]) -> Path:
+    """A spec's file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
+    return path
+
+
+# --------------------------------------------------------------------------------- made by hand
+
+
+def box_of(nx: int, ny: int) -> dict[str, Any]:
+    """GeoJSON of an area that touches just ``nx`` x ``ny`` tiles from :data:`CORNER` on."""
+    west, north = CORNER.ix * GRID.tile_m, GRID.extent.north - CORNER.iy * GRID.tile_m
+    corners = [
+        (west + 100, north - 100),
+        (west + nx * GRID.tile_m - 100, north - 100),
+        (west + nx * GRID.tile_m - 100, north - ny * GRID.tile_m + 100),
+        (west + 100, north - ny * GRID.tile_m + 100),
+    ]
+    ring = [list(to_lon_lat(x, y, GRID.crs)) for x, y in corners]
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+
+
+def made_spec(output: Path, *, nx: int = 2, ny: int = 1, **changes: Any) -> RunSpec:
+    """A spec of a few tiles of 64 pixels whose catalogue is nowhere."""
+    fields: dict[str, Any] = {
+        "name": "made",
+        "catalogue": "nowhere",
+        "collections": PC,
+        "area": box_of(nx, ny),
+        "period": "2022-04..2022-05",
+        "grid": {"preset": "europe", "tile": 64, "chunk": 32},
+        "cube": {"s2_bands": ["B04", "B08"], "s1_bands": ["vv"]},
+        "output": str(output),
+        "workers": {"count": 1, "memory": "2GiB"},
+    }
+    return RunSpec.model_validate(fields | changes)
+
+
+def made_scenes(period: str = "2022-04..2022-05") -> tuple[Scene, ...]:
+    """One optical and one radar scene for each month, over everything."""
+    scenes: list[Scene] = []
+    for month in Months.parse(period):
+        when = f"{month}-15T10:00:00+00:00"
+        scenes.append(make_scene(f"s2-{month}", when=when, bands=("B04", "B08")))
+        scenes.append(make_scene(f"s1-{month}", sensor="s1", when=when, bands=("vv",)))
+    return tuple(scenes)
+
+
+def made_job(
+    output: Path,
+    *,
+    scenes: tuple[Scene, ...] | None = None,
+    cards: dict[str, ModelCard] | None = None,
+    **changes: Any,
+) -> Job:
+    """A job without catalogue and without files: its scenes lead nowhere."""
+    spec = made_spec(output, **changes)
+    table = SceneTable(search="made", scenes=scenes or made_scenes(str(spec.period)))
+    return Job(spec=spec, scenes=table, cards=cards or {})
+
+
+def receipt_of(task: Task, fingerprint: str, **changes: Any) -> Receipt:
+    """A receipt as if a task had been done."""
+    sums = {"pixels": hashlib.sha256(str(task).encode()).hexdigest()}
+    made = Receipt(task=str(task), fingerprint=fingerprint, checksums=sums, seconds=2.0)
+    return made.model_copy(update=changes)
+
+
+def pretend(job: Job, *stages: Stage, **changes: Any) -> None:
+    """Write the receipts of every task of some stages, as if they had been done."""
+    from cdscale.progress import Progress
+    from cdscale.store import Ledger
+
+    for stage in stages or job.stages:
+        ledger = Ledger(job.ledger_folder)
+        for task, mark in Progress(job, ledger).agenda(stage).ready.items():
+            ledger.write(receipt_of(task, mark, **changes))
+
+
+# --------------------------------------------------------------------------------------- hashes
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Sha256 of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def products(output: Path) -> dict[str, str]:
+    """Sha256 of every file of every store of a run, hidden and half-written ones included."""
+    found = hashes(output)
+    return {name: sha for name, sha in found.items() if ".zarr" in name.partition("/")[0]}
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, str]]:
+    """Modification time and sha256 of every file below a folder."""
+    return {n: ((folder / n).stat().st_mtime_ns, s) for n, s in hashes(folder).items()}
+
+
+@contextmanager
+def children_gone(pids: set[int], seconds: float = 20.0) -> Iterator[None]:
+    """Wait, after the block, until none of these processes is left; fails where one is."""
+    import time
+
+    yield
+    stop = time.monotonic() + seconds
+    while left := {pid for pid in pids if alive(pid)}:
+        assert time.monotonic() < stop, f"still running: {left}"
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def descendants(pid: int) -> set[int]:
+    """Every process that a process started, and those that these started."""
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                numbers = {int(n) for n in children.read_text(encoding="utf-8").split()}
+            except OSError:
+                continue
+            waiting += numbers - found
+            found |= numbers
+    return found

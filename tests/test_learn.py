@@ -1,0 +1,505 @@
+"""Learning: losses and metrics against known figures, the OSCD reader, training that resumes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio import Affine
+
+from cdscale import models
+from cdscale.errors import ModelError, ReadError
+from cdscale.learn import augment, change, evaluate, export, oscd, urban
+from cdscale.learn.augment import Augment, draw_batch
+from cdscale.learn.losses import (
+    IGNORED,
+    change_loss,
+    class_weights,
+    power_jaccard,
+    similarity,
+    weighted_nll,
+)
+from cdscale.learn.metrics import Confusion, Curve
+from cdscale.learn.recipe import ChangeRecipe, Optimiser
+from cdscale.learn.state import rate_at
+from cdscale.models.inputs import Pair
+from cdscale.predict import Block, predict_change
+
+RECIPES = Path(change.__file__).parent / "recipes"
+BANDS = ("B02", "B04", "B11")
+
+# ----------------------------------------------------------------------------------------- losses
+
+
+def test_class_weights_and_weighted_nll_give_the_known_figures() -> None:
+    weights = class_weights(1000, 40_000, 10)
+    assert weights == pytest.approx((0.5, 1.95))
+    logits = torch.tensor([[[[2.0, 0], [0, 1]], [[0, 0], [3, 1]]]])
+    label = torch.tensor([[[0, 1], [1, 0]]])
+    assert weighted_nll(logits, label, weights).item() == pytest.approx(0.37886, abs=1e-5)
+
+
+def test_power_jaccard_gives_the_known_figure() -> None:
+    probability = torch.tensor([2, -1, 0.5, -3]).sigmoid()
+    target = torch.tensor([1, 0, 1, 1])
+    assert power_jaccard(probability, target).item() == pytest.approx(0.4229283, abs=1e-6)
+    assert power_jaccard(torch.zeros(0), torch.zeros(0)).item() == 1
+    assert power_jaccard(torch.zeros(4), torch.zeros(4)).item() == 1
+    assert power_jaccard(torch.ones(4), torch.ones(4)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_similarity_is_a_mean_square() -> None:
+    assert similarity(torch.tensor([1.0, 2]), torch.tensor([1.0, 4])).item() == 2
+
+
+def test_ignored_pixels_cost_nothing() -> None:
+    logits = torch.randn(2, 2, 8, 8)
+    label = torch.randint(0, 2, (2, 8, 8))
+    label[:, :4] = IGNORED
+    other = logits.clone()
+    other[:, :, :4] += torch.randn(2, 2, 4, 8)
+    for jaccard in (0.0, 1.0):
+        losses = [change_loss(x, label, (0.5, 1.5), jaccard) for x in (logits, other)]
+        torch.testing.assert_close(losses[0], losses[1])
+
+
+# ---------------------------------------------------------------------------------------- metrics
+
+
+def test_metrics_of_a_known_table() -> None:
+    counts = Confusion(tp=30, fp=10, fn=20, tn=940)
+    assert counts.precision == 0.75
+    assert counts.recall == 0.6
+    assert counts.f1 == pytest.approx(2 / 3)
+    assert counts.iou == 0.5
+    chance = (40 * 50 + 960 * 950) / 1000**2
+    assert counts.kappa == pytest.approx((0.97 - chance) / (1 - chance))
+    assert set(Confusion().figures().values()) == {0.0}
+
+
+@given(
+    counts=st.builds(Confusion, *(st.integers(0, 500) for _ in range(4))),
+    more=st.builds(Confusion, *(st.integers(0, 500) for _ in range(4))),
+)
+def test_metrics_keep_their_identities(counts: Confusion, more: Confusion) -> None:
+    assert counts.iou == pytest.approx(counts.f1 / (2 - counts.f1))
+    assert 0 <= counts.f1 <= 1
+    assert counts.kappa <= 1 + 1e-12
+    assert (counts + more).total == counts.total + more.total
+    recall, precision = counts.recall, counts.precision
+    if precision > 0 and counts.overall < 1:
+        # The share of changed pixels follows from precision, recall and overall accuracy.
+        share = (1 - counts.overall) / (1 - recall + recall * (1 - precision) / precision)
+        assert share == pytest.approx((counts.tp + counts.fn) / counts.total)
+
+
+@given(seed=st.integers(0, 99))
+def test_a_curve_counts_as_a_threshold_does(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    probability = random.random((20, 20)).astype(np.float32)
+    truth = random.random((20, 20)) < probability
+    curve = Curve(bins=64)
+    curve.add(probability[:10], truth[:10])
+    curve.add(probability[10:], truth[10:])
+    for threshold in (0.25, 0.5, 0.75):
+        assert curve.at(threshold) == Confusion.of(probability >= threshold, truth)
+    best, counts = curve.best()
+    assert counts.f1 >= curve.at(0.5).f1
+    assert counts == curve.at(best)
+
+
+def test_a_curve_leaves_out_what_has_no_probability() -> None:
+    curve = Curve()
+    curve.add(np.array([np.nan, 0.9], np.float32), np.array([1, 1]))
+    assert curve.at(0.5) == Confusion(tp=1)
+
+
+# ------------------------------------------------------------------------------------------- OSCD
+
+
+def write(path: Path, values: np.ndarray, transform: Affine | None = None, **tags: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = {"transform": transform, "crs": "EPSG:4326"} if transform else {}
+    height, width = values.shape
+    scale = tags.pop("scale", None)
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": 1}
+    with rasterio.open(path, "w", dtype=values.dtype, **profile, **place, **tags) as file:
+        file.write(values, 1)
+        if scale is not None:
+            file.scales = (scale,)
+
+
+def bright(label: np.ndarray, random: np.random.Generator, band: int) -> np.ndarray:
+    base = 1000 + 200 * band + random.integers(0, 60, label.shape)
+    return (base + 2500 * (label == 1)).astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three made-up cities in the published layout; change is a bright square at date 2."""
+    root = tmp_path_factory.mktemp("oscd")
+    (root / oscd.IMAGES).mkdir()
+    (root / oscd.IMAGES / "train.txt").write_text("aa,bb, cc\n", encoding="utf-8")
+    step = 1e-4
+    for number, name in enumerate(("aa", "bb", "cc")):
+        random = np.random.default_rng(number)
+        height, width = 120 + number, 115
+        label = np.zeros((height, width), np.uint8)
+        for _ in range(6):
+            top, left = random.integers(0, 100, 2)
+            label[top : top + 14, left : left + 14] = 1
+        grid = Affine(step, 0, 10 + number, 0, -step, 45)
+        for date, changed in (("imgs_1_rect", np.zeros_like(label)), ("imgs_2_rect", label)):
+            for index, band in enumerate(BANDS):
+                plane, at = bright(changed, random, index), grid
+                if band == "B11":
+                    plane, at = plane[::2, ::2], grid * Affine.scale(2)
+                write(root / oscd.IMAGES / name / date / f"{band}.tif", plane, at)
+        folder = root / oscd.TRAIN_LABELS / name / "cm"
+        folder.mkdir(parents=True)
+        with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+            write(folder / f"{name}-cm.tif", label + 1)
+        if name != "cc":
+            radar = np.full((140, 140), -1000, np.int16)
+            radar[:20] = -32768
+            radar[60:] = 0
+            at = Affine(step, 0, 10 + number - 10 * step, 0, -step, 45 + 10 * step)
+            for when in ("t1", "t2"):
+                path = root / "S1" / f"sentinel1_{name}_59_{when}.tif"
+                write(path, radar, at, nodata=-32768, scale=0.01)
+    return root
+
+
+def test_a_city_reads_on_the_grid_of_date_one(miniature: Path) -> None:
+    assert oscd.city_names(miniature, "train") == ("aa", "bb", "cc")
+    city = oscd.read_city(miniature, "aa", BANDS)
+    assert city.s2_before.shape == city.s2_after.shape == (3, 120, 115)
+    assert city.s2_before.dtype == np.float32
+    assert city.label is not None
+    assert set(np.unique(city.label)) == {0, 1}
+    rise = city.s2_after[:, city.label == 1].mean() - city.s2_before[:, city.label == 1].mean()
+    assert rise == pytest.approx(0.25, abs=0.02)
+
+
+def test_radar_comes_by_georeference_in_linear_power(miniature: Path) -> None:
+    (pair,) = oscd.read_city(miniature, "aa", BANDS).orbits
+    assert pair.orbit == 59
+    assert pair.before.shape == (1, 120, 115)
+    # Ten rows and columns further out than the optical grid: row r there is row r + 10 of radar.
+    assert np.isnan(pair.before[0, :9]).all()
+    np.testing.assert_allclose(pair.before[0, 12:48], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(pair.before[0, 52:], 1.0, rtol=1e-5)
+
+
+def test_a_city_without_radar_has_none(miniature: Path) -> None:
+    city = oscd.read_city(miniature, "cc", BANDS)
+    assert city.orbits == ()
+    assert np.isnan(oscd.radar(city).before).all()
+
+
+def test_a_missing_city_or_list_is_a_permanent_read_error(miniature: Path) -> None:
+    with pytest.raises(ReadError, match="cannot read .*atlantis") as caught:
+        oscd.read_city(miniature, "atlantis", BANDS)
+    assert caught.value.permanent
+    with pytest.raises(ReadError, match=r"test\.txt"):
+        oscd.city_names(miniature, "test")
+
+
+@pytest.mark.realdata
+def test_real_cities_read(data_root: Path) -> None:
+    root = data_root / "oscd"
+    if not root.is_dir():
+        pytest.skip(f"no OSCD under {data_root}")
+    assert len(oscd.city_names(root, "train")) == 14
+    assert len(oscd.city_names(root, "test")) == 10
+    paris = oscd.read_city(root, "paris", ("B04", "B11"))
+    assert paris.s2_before.shape == (2, 408, 390)
+    assert paris.label is not None
+    assert int(paris.label.sum()) == 458
+    assert [pair.orbit for pair in paris.orbits] == [59, 110]
+    for pair in paris.orbits:
+        decibel = 10 * np.log10(pair.before)
+        assert -6 < float(np.mean(decibel)) < -3
+    rio = oscd.read_city(root, "rio", ("B04",))
+    assert rio.label is None
+
+
+# --------------------------------------------------------------------------------------- augment
+
+
+def scenes_of(root: Path) -> list[augment.Scene]:
+    return [change.scene_of(oscd.read_city(root, name, BANDS)) for name in ("aa", "bb", "cc")]
+
+
+PLAIN = Augment(
+    crop=64, resample=0, atmosphere=0, season=0, swap=0, hole=0, s1_drop=0, s1_gain_db=0,
+    s1_speckle=0,
+)  # fmt: skip
+
+
+def test_a_plain_crop_is_a_piece_of_the_scene(miniature: Path) -> None:
+    """Nothing is blurred or shifted when nothing is asked for, and the label stays on its pixels."""
+    scenes = scenes_of(miniature)
+    torch.manual_seed(0)
+    batch = draw_batch(scenes, BANDS, PLAIN, 8)
+    rise = batch.pair.s2_after[:, 0] - batch.pair.s2_before[:, 0]
+    assert ((rise > 0.125) == (batch.label == 1)).all()
+    known = torch.cat([scene.s2[:, 0].flatten() for scene in scenes])
+    distance = batch.pair.s2_before[:, 0].flatten()[::97, None] - known[None, :]
+    assert distance.abs().min(dim=1).values.max() < 0.006
+
+
+def test_a_drawn_batch_is_what_it_says(miniature: Path) -> None:
+    rule = Augment(crop=64, hole=1.0)
+    torch.manual_seed(1)
+    batch = draw_batch(scenes_of(miniature), BANDS, rule, 12)
+    assert batch.pair.s2_before.shape == (12, 3, 64, 64)
+    assert batch.pair.s1_after.shape == (12, 1, 64, 64)
+    assert set(batch.label.unique().tolist()) <= {0, 1, IGNORED}
+    holes = torch.isnan(batch.pair.s2_before).any(1) | torch.isnan(batch.pair.s2_after).any(1)
+    assert (holes == (batch.label == IGNORED)).all()
+    assert torch.isnan(batch.pair.s1_before).flatten(1).all(1).any()
+    torch.manual_seed(1)
+    again = draw_batch(scenes_of(miniature), BANDS, rule, 12)
+    for x, y in zip(batch.pair.tensors(), again.pair.tensors(), strict=True):
+        torch.testing.assert_close(x, y, equal_nan=True, rtol=0, atol=0)
+
+
+def test_change_is_drawn_more_often_than_it_occurs(miniature: Path) -> None:
+    torch.manual_seed(2)
+    rule = PLAIN.model_copy(update={"near_change": 1.0})
+    batch = draw_batch(scenes_of(miniature), BANDS, rule, 16)
+    assert (batch.label == 1).flatten(1).any(1).all()
+
+
+# -------------------------------------------------------------------------------------- training
+
+
+def a_recipe(**optimiser: Any) -> ChangeRecipe:
+    plain: dict[str, Any] = {
+        "name": "mini",
+        "version": "1",
+        "title": "A miniature",
+        "s2_bands": BANDS,
+        "s1_bands": ("VV",),
+        "network": {"skip": "symmetric", "bottleneck": "symmetric", "dropout": 0.0},
+        "s2_clip": (0.0, 1.0),
+        "s1_db_clip": (-25.0, 5.0),
+        "split": {"train": ("aa", "bb"), "val": ("cc",), "show": ("aa",)},
+        "optimiser": {"steps": 30, "batch": 4, "rate": 3e-3, "weight_decay": 0, "warmup": 3}
+        | {"ema": 0.8, "bf16": False, "threads": 1}
+        | optimiser,
+        "loss": {"lambda_fp": 10.0, "jaccard": 1.0},
+        "augment": PLAIN.model_dump() | {"crop": 32},
+        "seed": 3,
+        "validate_every": 10,
+        "licence": "none",
+        "limits": ("a toy",),
+    }
+    return ChangeRecipe.model_validate(plain)
+
+
+@pytest.fixture(scope="session")
+def trained(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    change.train(a_recipe(), miniature, out)
+    return out
+
+
+def test_a_tiny_set_is_learnt_and_shipped(miniature: Path, trained: Path, tmp_path: Path) -> None:
+    """From pixels to a card that the registry loads and prediction runs."""
+    result = export.Result.read(trained / "best.safetensors")
+    card = evaluate.evaluate(a_recipe(), miniature, result)
+    assert card.accuracy["val"]["native"]["s1s2"]["pooled"]["f1"] > 0.9
+    assert card.accuracy["show"]["native"]["s2"]["cities"]["aa"]["f1"] > 0.9
+    assert card.accuracy["val"]["equal_area"]["s2"]["pooled"]["f1"] > 0.7
+    path = export.ship(card, result, tmp_path)
+    shipped = models.load_card(str(path))
+    network = models.load(shipped, folder=tmp_path)
+    city = oscd.read_city(miniature, "aa", BANDS)
+    around = ((0, 0), (shipped.halo, shipped.halo), (shipped.halo, shipped.halo))
+    blocks = [
+        Block.without_radar(np.pad(x, around, constant_values=np.nan), 1)
+        for x in (city.s2_before, city.s2_after)
+    ]
+    tiled = predict_change(network, shipped, *blocks)
+    whole = change.map_city(network, oscd.without_s1(city), shipped.normalisation)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    miniature: Path, trained: Path, tmp_path: Path
+) -> None:
+    recipe = a_recipe()
+    stopped = recipe.model_copy(
+        update={"optimiser": recipe.optimiser.model_copy(update={"steps": 10})}
+    )
+    # The learning rate follows the number of steps: hold it to that of the whole run.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cdscale.learn.state.rate_at", lambda step, _: rate_at(step, recipe.optimiser))
+        change.train(stopped, miniature, tmp_path)
+    change.train(recipe, miniature, tmp_path)
+    for name in ("last", "best"):
+        once = (trained / f"{name}.safetensors").read_bytes()
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == once
+    rows = (tmp_path / "curve.csv").read_text("utf-8").splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "10", "20", "30"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(
+    miniature: Path, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "last.safetensors").write_bytes((trained / "best.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="no checkpoint of this recipe"):
+        change.train(a_recipe(), miniature, tmp_path)
+    with pytest.raises(ModelError, match="not the best of a training run"):
+        export.Result.read(trained / "last.safetensors")
+    with pytest.raises(ModelError, match="cannot read weights"):
+        export.Result.read(tmp_path / "nothing.safetensors")
+
+
+def test_the_learning_rate_warms_up_and_decays() -> None:
+    rule = Optimiser(steps=1000, batch=1, rate=1.0, weight_decay=0, warmup=100)
+    rates = [rate_at(step, rule) for step in range(1000)]
+    assert rates[0] == 0.01
+    assert max(rates) == rates[100] == 1
+    assert rates[-1] == pytest.approx(0.01, abs=1e-4)
+    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+
+
+def test_equal_area_pixels_are_ten_metres(miniature: Path) -> None:
+    city = oscd.read_city(miniature, "aa", BANDS)
+    moved = evaluate.on_equal_area(city)
+    assert moved.crs == "EPSG:3035"
+    ground = (120 * 1e-4 * 111_132) * (115 * 1e-4 * 111_320 * math.cos(math.radians(45)))
+    seen = np.isfinite(moved.s2_before).all(axis=0).sum()
+    assert seen * 100 == pytest.approx(ground, rel=0.03)
+
+
+# ----------------------------------------------------------------------------------------- urban
+
+
+def an_urban_recipe(**changes: Any) -> urban.UrbanRecipe:
+    plain: dict[str, Any] = {
+        "name": "mini-urban",
+        "version": "1",
+        "title": "A miniature",
+        "s2_bands": ("B04", "B08"),
+        "s1_bands": ("VV",),
+        "network": {"width": 4},
+        "split": {"train": ("one", "two"), "val": ("three",), "show": ()},
+        "optimiser": {"steps": 40, "batch": 4, "rate": 1e-2, "weight_decay": 0, "warmup": 3}
+        | {"ema": 0.8, "bf16": False, "threads": 1},
+        "augment": {"crop": 32},
+        "seed": 1,
+        "validate_every": 20,
+        "simulated": True,
+        "data": "made up",
+        "licence": "none",
+        "limits": (),
+    }
+    return urban.UrbanRecipe.model_validate(plain | changes)
+
+
+@pytest.fixture(scope="session")
+def regions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three made-up regions: town is bright to both sensors; optical is missing in a month."""
+    folder = tmp_path_factory.mktemp("regions")
+    for seed, name in enumerate(("one", "two", "three")):
+        random = np.random.default_rng(seed)
+        label = np.zeros((3, 64, 64), np.uint8)
+        for _ in range(4):
+            top, left = random.integers(0, 48, 2)
+            label[:, top : top + 16, left : left + 16] = 1
+        seen = np.ones(label.shape, bool)
+        seen[1] = False
+        seen[2, :20] = False
+        s1 = 0.02 * 8.0 ** label[:, None] * random.gamma(8, 1 / 8, (3, 1, 64, 64))
+        s2 = 0.1 + 0.2 * label[:, None] + 0.02 * random.standard_normal((3, 2, 64, 64))
+        arrays = {"s1_TPYX": s1, "s2_TBYX": s2, "seen_TYX": seen, "label_TYX": label}
+        np.savez(folder / name, **arrays)  # type: ignore[arg-type]
+    return folder
+
+
+def test_an_urban_network_learns_with_and_without_optical(regions: Path, tmp_path: Path) -> None:
+    recipe = an_urban_recipe()
+    result = urban.train(recipe, [regions], tmp_path / "run")
+    card = urban.evaluate(recipe, [regions], result)
+    assert card.training.simulated
+    for what in ("all", "seen", "reconstructed", "s1_only"):
+        assert card.accuracy["val"][what]["f1"] > 0.8, what
+    path = export.ship(card, result, tmp_path)
+    assert not models.load(models.load_card(str(path)), folder=tmp_path).training
+
+
+def loss_of(rule: urban.UrbanLoss, seen: bool) -> tuple[torch.Tensor, Any, urban.Sample]:
+    torch.manual_seed(0)
+    network = models.missing_optical.MissingOptical(2, 1, width=2).eval()
+    s1, s2 = torch.rand(1, 1, 16, 16) + 0.01, torch.rand(1, 2, 16, 16)
+    label = torch.randint(0, 2, (1, 16, 16))
+    sample = urban.Sample(s1, s2 if seen else torch.full_like(s2, torch.nan), label)
+    norm = urban.Normalisation(s2_mean=(0.5, 0.5), s2_std=(0.3, 0.3))
+    loss = urban.urban_loss(network, sample, norm, rule)
+    found = network.features(urban.s1_input(s1, norm), urban.s2_input(sample.s2, norm))
+    return loss, (network, found), sample
+
+
+def test_the_urban_loss_is_the_papers() -> None:
+    rule = urban.UrbanLoss(phi=0.01, simulated=1.0)
+    loss, (network, found), sample = loss_of(rule, seen=True)
+    fused = power_jaccard(network.fuse(found.s1, found.s2).sigmoid()[:, 0], sample.label)
+    blind = power_jaccard(network.fuse(found.s1, found.s2_from_s1).sigmoid()[:, 0], sample.label)
+    expected = fused + blind + 0.01 * similarity(found.s2, found.s2_from_s1)
+    torch.testing.assert_close(loss, expected)
+    code, _, _ = loss_of(urban.UrbanLoss(phi=0.0, simulated=0.0), seen=True)
+    torch.testing.assert_close(code, fused)
+    missing, (network, found), sample = loss_of(rule, seen=False)
+    blind = power_jaccard(network.fuse(found.s1, found.s2_from_s1).sigmoid()[:, 0], sample.label)
+    torch.testing.assert_close(missing, blind)
+
+
+def test_regions_that_are_not_there_or_do_not_fit_are_refused(
+    regions: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ReadError, match="region four; expected in"):
+        urban.read_regions([regions], ("four",))
+    with np.load(regions / "one.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "cut", **(arrays | {"label_TYX": arrays["label_TYX"][:2]}))
+    with pytest.raises(ReadError, match="shapes"):
+        urban.read_region(tmp_path / "cut.npz")
+    np.savez(tmp_path / "part", s1_TPYX=arrays["s1_TPYX"])
+    with pytest.raises(ReadError, match="s2_TBYX"):
+        urban.read_region(tmp_path / "part.npz")
+    (tmp_path / "bad.npz").write_bytes(b"not a zip")
+    with pytest.raises(ReadError, match="bad"):
+        urban.read_region(tmp_path / "bad.npz")
+
+
+# --------------------------------------------------------------------------------------- recipes
+
+
+def test_shipped_recipes_read_and_keep_cities_apart() -> None:
+    recipe = ChangeRecipe.read(RECIPES / "change-s1s2-oscd.yaml")
+    split = recipe.split
+    assert len({*split.train, *split.val, *split.show}) == 14
+    assert len(split.train) + len(split.val) + len(split.show) == 14
+    for neighbours in ({"paris", "bercy", "saclay_e"}, {"rennes", "nantes"}):
+        homes = [set(part) & neighbours for part in (split.train, split.val, split.show)]
+        assert sum(bool(home) for home in homes) == 1
+    assert set(recipe.s2_bands) <= set(augment.PATH_REFLECTANCE)
+    sim = urban.UrbanRecipe.read(RECIPES / "urban-s1s2-sim.yaml")
+    assert sim.simulated
+    assert not {*sim.split.train} & {*sim.split.val, *sim.split.show}
+
+
+def test_a_pair_goes_in_the_order_of_the_network() -> None:
+    parts = [torch.full((1,), float(i)) for i in range(4)]
+    assert [int(x) for x in Pair(*parts).tensors()] == [0, 1, 2, 3]
