@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -38,6 +38,8 @@ from cdscale.spec.run import RunSpec, load_run
 from cdscale.spec.task import Receipt, Stage, Task
 
 INCOMPLETE, USER_ERROR, INTERRUPTED = 1, 2, 130
+CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
+"""What typer raises for wrong usage: click's own, or of the copy that newer releases bring."""
 
 app = typer.Typer(
     name="cdscale",
@@ -125,18 +127,18 @@ def run_job(spec: RunSpec, cluster: str, *, refresh: bool = False) -> int:
     _show_plan(priced)
     check(priced)
     if not any(stage.todo for stage in priced.stages.values()):
-        out.print(f"Everything is done; {spec.folder} is as it was.")
+        out.print(f"Everything is done; {_shown(spec.folder)} is as it was.")
         return 0
     with _display() as display:
         outcome = execute(job, cluster, display)
     page = write_report(job, outcome.seconds)
-    out.print(f"{outcome.done} tasks done in {outcome.seconds:.0f} s. Report: {page}")
+    out.print(f"{outcome.done} tasks done in {outcome.seconds:.0f} s. Report: {_shown(page)}")
     if outcome.complete:
         return 0
     _show_failures(status_of(job))
     err.print(
         f"[yellow]The run is not complete.[/] Run it again to try what is left, or see\n"
-        f"  cdscale status SPEC --output {spec.folder}"
+        f"  cdscale status SPEC --output {_shown(spec.folder)}"
     )
     return INCOMPLETE
 
@@ -162,16 +164,16 @@ class Display:
         """See :class:`cdscale.run.Watcher`."""
         self._step()
         for scene, reason in receipt.failed.items():
-            self._progress.console.print(f"[yellow]{task}[/] without {scene}: {reason}")
+            self._progress.console.print(f"[yellow]{task}[/] without {scene}: {escape(reason)}")
 
     def again(self, task: Task, reason: str) -> None:
         """See :class:`cdscale.run.Watcher`."""
-        self._progress.console.print(f"[yellow]{task}[/] again: {reason}")
+        self._progress.console.print(f"[yellow]{task}[/] again: {escape(reason)}")
 
     def failed(self, task: Task, reason: str) -> None:
         """See :class:`cdscale.run.Watcher`."""
         self._failed += 1
-        self._progress.console.print(f"[red]{task}[/] failed: {reason}")
+        self._progress.console.print(f"[red]{task}[/] failed: {escape(reason)}")
         self._step()
 
     def _step(self) -> None:
@@ -193,6 +195,12 @@ def _display() -> Iterator[Display]:
     )
     with Progress(*columns, console=err) as progress:
         yield Display(progress)
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _bytes(number: float) -> str:
@@ -221,7 +229,7 @@ def _show_plan(priced: Plan) -> None:
     out.print(table)
     out.print(
         f"About {priced.seconds:.0f} s on {priced.workers} workers of "
-        f"{_bytes(priced.memory_per_worker)}; {_bytes(priced.disk_free)} free in {priced.output}"
+        f"{_bytes(priced.memory_per_worker)}; {_bytes(priced.disk_free)} free in {_shown(Path(priced.output))}"
     )
 
 
@@ -249,10 +257,10 @@ def status(
 def _show_failures(found: Status) -> None:
     for part in found.stages.values():
         for task, reason in part.failed.items():
-            err.print(f"[red]{task}[/] failed: {reason}")
+            err.print(f"[red]{task}[/] failed: {escape(reason)}")
         for task, scenes in part.incomplete.items():
             for scene, reason in scenes.items():
-                err.print(f"[yellow]{task}[/] without {scene}: {reason}")
+                err.print(f"[yellow]{task}[/] without {scene}: {escape(reason)}")
 
 
 # ---------------------------------------------------------------------------------------- query
@@ -290,7 +298,7 @@ def _show_answer(answer: dict[str, Any], *, as_json: bool) -> None:
         return
     for key, value in answer.items():
         if key != "months":
-            out.print(f"{key}: {value}")
+            out.print(f"{key}: {escape(str(value))}")
     for month in answer["months"]:
         out.print(f"[bold]{month['month']}[/]")
         for name, value in month.items():
@@ -387,16 +395,17 @@ def _show_scores(scores: dict[str, Any]) -> None:
 def _show_next(spec_file: Path, spec: RunSpec) -> None:
     west, south, east, north = spec.aoi.bounds
     where = f"--lon {(west + east) / 2:.4f} --lat {(south + north) / 2:.4f}"
+    folder = _shown(spec.folder)
     out.print(
         f"""
-What was made, in {spec.folder}:
-  cube.zarr     monthly Sentinel-1/2 composites       xarray.open_zarr("{spec.folder}/cube.zarr")
+What was made, in {folder}:
+  cube.zarr     monthly Sentinel-1/2 composites       xarray.open_zarr("{folder}/cube.zarr")
   urban.zarr    monthly urban probability, and whether it rests on optical data or on radar alone
   change.zarr   change since the first month, and the month in which it came
   report.html   what was found, with pictures
 
 Ask it:
-  cdscale query point {spec.folder}/change.zarr {where}
+  cdscale query point {folder}/change.zarr {where}
 
 An area of your own: copy {spec_file}, name a catalogue, your area and your months, and see
 what it takes before you spend it:
@@ -434,14 +443,15 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except CdscaleError as error:
-        err.print(f"[red]error:[/] {error}", markup=True)
+        err.print(f"[red]error:[/] {escape(str(error))}")
         code = USER_ERROR
-    except click.ClickException as error:
+    except CLICK_ERROR as error:
         error.show()
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        err.print("Stopped; what is done is kept. Run the same command to go on.")
         code = INTERRUPTED
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this status
+        err.print("Stopped; what is done is kept. Run the same command to go on.")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dask
+from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
 
@@ -51,7 +52,8 @@ class Place:
 
 def worker_count(workers: Workers) -> int:
     """Workers of a local cluster."""
-    return workers.count or os.cpu_count() or 1
+    # Dask counts the cores that this process may use: of its container, of its batch job.
+    return workers.count or int(CPU_COUNT)
 
 
 def worker_memory(workers: Workers) -> int:
@@ -63,12 +65,14 @@ def worker_memory(workers: Workers) -> int:
         When the text is no amount of memory.
     """
     try:
-        memory: int = parse_bytes(workers.memory)
-        return memory
+        memory = int(parse_bytes(workers.memory)) if workers.memory.strip() else 0
     except ValueError:
+        memory = 0
+    if memory <= 0:
         raise SpecError(
-            explain("workers.memory does not read", expected="like 4GiB", got=workers.memory)
-        ) from None
+            explain("workers.memory does not read", expected="like 4GiB", got=repr(workers.memory))
+        )
+    return memory
 
 
 @contextmanager
@@ -91,10 +95,10 @@ def connect(choice: str, workers: Workers) -> Iterator[Place]:
     """
     with dask.config.set(_SETTINGS):
         if choice == "local":
-            with _local(workers) as cluster, Client(cluster) as client:
+            with _local(workers) as cluster, Client(cluster, set_as_default=False) as client:
                 yield Place(client, gpu=False)
         elif choice == "cuda":
-            with _cuda(workers) as cluster, Client(cluster) as client:
+            with _cuda(workers) as cluster, Client(cluster, set_as_default=False) as client:
                 yield Place(client, gpu=True)
         elif "://" in choice:
             with _at(choice) as client:
@@ -117,7 +121,17 @@ def _local(workers: Workers) -> LocalCluster:
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         silence_logs=50,
+        preload=__name__,
     )
+
+
+def dask_setup(worker: object) -> None:
+    """Called by Dask in each local worker: Ctrl-C is for the driver to deal with.
+
+    A terminal sends it to every process of the run.
+    """
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _cuda(workers: Workers) -> LocalCluster:
@@ -154,7 +168,7 @@ def _no_gpu(reason: str) -> str:
 
 def _at(address: str) -> Client:
     try:
-        client = Client(address, timeout=CONNECT_SECONDS)
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as err:
         raise PlanError(
             explain(

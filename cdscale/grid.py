@@ -8,6 +8,7 @@ share their pixels, and an area is a count of pixels.
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,8 @@ from cdscale.errors import SpecError, explain
 
 _TILE = re.compile(r"x(\d{4,})y(\d{4,})")
 LON_LAT = "EPSG:4326"
+ROUNDING_DEG = 1e-6
+"""By so much a coordinate may lie beyond the antimeridian or a pole; published polygons do."""
 
 
 class Bounds(NamedTuple):
@@ -154,7 +157,7 @@ class Area:
                 parts = [shape(part) for part in raw]
             finite = all(np.isfinite(shapely.get_coordinates(part)).all() for part in parts)
             polygons = [_polygons(part) for part in parts] if finite else []
-        except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):
+        except (LookupError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):
             raise SpecError(
                 explain(
                     f"{where} is not GeoJSON",
@@ -175,7 +178,7 @@ class Area:
                 explain(f"{where} has no area", expected="at least one polygon", got="none")
             )
         west, south, east, north = geometry.bounds
-        if not (-180 <= west and east <= 180 and -90 <= south and north <= 90):
+        if not (max(-west, east) <= 180 + ROUNDING_DEG and max(-south, north) <= 90 + ROUNDING_DEG):
             raise SpecError(
                 explain(
                     f"{where} is not in degrees",
@@ -185,6 +188,8 @@ class Area:
                     "cut a polygon that crosses the antimeridian in two.",
                 )
             )
+        if max(-west, east) > 180 or max(-south, north) > 90:
+            geometry = geometry.intersection(box(-180, -90, 180, 90))
         return cls(geometry)
 
     @property
@@ -194,8 +199,9 @@ class Area:
 
     @property
     def geojson(self) -> dict[str, Any]:
-        """GeoJSON geometry, plain data."""
-        return dict(mapping(self.geometry))
+        """GeoJSON geometry, plain data: lists, as it comes back from a file."""
+        geometry: dict[str, Any] = json.loads(json.dumps(mapping(self.geometry)))
+        return geometry
 
     def to_crs(self, crs: str, *, resolution: float = 0.05) -> BaseGeometry:
         """The polygon in another CRS, its long edges bent as the projection bends them."""
@@ -389,8 +395,15 @@ def project(lon: float, lat: float, crs: str) -> tuple[float, float]:
 
 def covered(area: Area, geobox: GeoBox) -> np.ndarray:
     """Pixels whose centre lies in the area: bool of shape (y, x)."""
-    polygon = Geometry(area.to_crs(str(geobox.crs)), geobox.crs)
-    return np.asarray(rasterize(polygon, geobox))
+    crs, box_m = str(geobox.crs), geobox.boundingbox
+    outline = reproject(geobox.extent.geom, crs, LON_LAT, resolution=box_m.span_x / 16)
+    # Only what is near is projected: far away a projection turns polygons inside out.
+    west, south, east, north = outline.buffer(0.1).bounds
+    near = shapely.make_valid(shapely.clip_by_rect(area.geometry, west, south, east, north))
+    polygon = Area(near).to_crs(crs)
+    if polygon.is_empty:
+        return np.zeros(geobox.shape, bool)
+    return np.asarray(rasterize(Geometry(polygon, geobox.crs), geobox))
 
 
 def crs_attributes(geobox: GeoBox) -> dict[str, Any]:

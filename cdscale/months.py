@@ -1,4 +1,4 @@
-"""The calendar: ``Month`` and ``Months``; text to month and back. The only place that knows dates."""
+"""The calendar: ``Month`` and ``Months``; text to month and back. Nothing else knows dates."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Month:
     @classmethod
     def of(cls, moment: datetime) -> Month:
         """The month of a moment; a moment without a time zone is taken as UTC."""
-        utc = moment.astimezone(UTC) if moment.tzinfo else moment
+        utc = _utc(moment)
         return cls(utc.year, utc.month)
 
     @classmethod
@@ -79,8 +79,9 @@ class Month:
 
         A scene with one moment belongs to the month that holds it. A scene with an interval
         belongs to every month that it reaches into; touching a month's first moment with its end
-        is not reaching into it.
+        is not reaching into it. Times without a time zone are taken as UTC.
         """
+        start, end = _utc(start), _utc(end)
         if start == end:
             return self.start <= start < self.stop
         return start < self.stop and end > self.start
@@ -88,6 +89,10 @@ class Month:
     def to_numpy(self) -> np.datetime64:
         """Coordinate value: the first day of the month."""
         return np.datetime64(str(self), "ns")
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,12 +39,16 @@ GDAL_OPTIONS = {
 REMOTE_THREADS = 8
 """Reading over a network waits; these many assets are asked for at once."""
 
-_PERMANENT = re.compile(
+_GONE = re.compile(
     r"No such file|does not exist|HTTP response code: (404|410)|not recognized as|"
-    r"Permission denied|TIFFReadEncodedTile|TIFFFillTile|ZIPDecode|LZWDecode|Decoding error|"
-    r"exactly 1 band",
+    r"Permission denied|exactly 1 band",
     re.IGNORECASE,
 )
+_DAMAGED = re.compile(
+    r"TIFFReadEncoded|TIFFFillTile|TIFFReadDirectory|ZIPDecode|LZWDecode|Decoding error",
+    re.IGNORECASE,
+)
+"""Of a file on disk; what came over a network may merely have been cut short."""
 
 
 class Reader(Protocol):
@@ -119,7 +123,7 @@ class StackstacReader:
                 raw = np.asarray(stack.data[0].compute())
         except (RuntimeError, RasterioError, OSError) as err:
             # Not chained: a traceback would show the query that the message leaves out.
-            raise _read_error(scene, err) from None
+            raise _read_error(scene, err, remote=remote) from None
         for values, asset in zip(raw, assets.values(), strict=True):
             if asset.nodata is not None:
                 values[values == asset.nodata] = np.nan
@@ -191,7 +195,14 @@ def _code(geobox: GeoBox) -> int:
     return int(str(geobox.crs).rpartition(":")[2])
 
 
-def _read_error(scene: Scene, err: Exception) -> ReadError:
+def _read_error(scene: Scene, err: Exception, *, remote: bool) -> ReadError:
     reason = re.sub(r"\?[^'\" ]*", "", str(err))  # a query may hold a token
-    permanent = bool(_PERMANENT.search(reason))
+    # GDAL tells the cause itself only in the errors that lie beneath.
+    causes: list[str] = []
+    beneath: BaseException | None = err
+    while beneath is not None:
+        causes.append(str(beneath))
+        beneath = beneath.__cause__ or beneath.__context__
+    every = "\n".join(causes)
+    permanent = bool(_GONE.search(every) or (not remote and _DAMAGED.search(every)))
     return ReadError(f"scene {scene.id}: {reason[:300]}", permanent=permanent)

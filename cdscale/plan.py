@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from cdscale import models, scenes
-from cdscale.errors import PlanError, SpecError, StoreError, explain
+from cdscale.errors import ModelError, PlanError, SpecError, StoreError, explain
 from cdscale.progress import Progress
 from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard
@@ -51,11 +51,8 @@ def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
     """
     spec.tiles()
     spec.pairs()
-    cards = {
-        name: models.load_card(choice.card)
-        for name in ("urban", "change")
-        if (choice := getattr(spec.models, name)) is not None
-    }
+    choices = {name: getattr(spec.models, name) for name in ("urban", "change")}
+    cards = {name: _card(choice.card) for name, choice in choices.items() if choice is not None}
     table = None if refresh else _frozen_scenes(spec)
     if table is None:
         table = scenes.search(spec)
@@ -67,6 +64,26 @@ def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
         )
         _halo_fits(spec, card)
     return Job(spec=spec, scenes=table, cards=cards)
+
+
+def _card(name: str) -> ModelCard:
+    """A card whose weights are there: workers would miss them only after the cube is made."""
+    card = models.load_card(name)
+    weights = models.folder_of(name) / Path(card.weights).name
+    try:
+        got = models.sha256_of(weights)
+    except OSError as err:
+        got = str(err.strerror)
+    if got != card.weights_sha256:
+        raise ModelError(
+            explain(
+                f"the weights of model {card.name} are not what its card was written for",
+                expected=f"{weights} with the sha256 {card.weights_sha256}",
+                got=got,
+                do="Train it with its recipe, restore the file, or choose another model.",
+            )
+        )
+    return card
 
 
 def _frozen_scenes(spec: RunSpec) -> SceneTable | None:

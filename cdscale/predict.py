@@ -56,7 +56,8 @@ class Tiling:
     ----------
     core : int
         Side, in pixels, of what one window yields; a multiple of the card's stride. A window of
-        the two-branch network takes about 0.9 kB per pixel, halo included.
+        the two-branch network on ten bands and one polarisation takes 2 kB per pixel, halo
+        included; one of the missing-optical network of width 10 takes 0.9 kB (CPU, float32).
     batch : int
         Windows per pass.
     """

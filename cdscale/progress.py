@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from cdscale.months import Month
 from cdscale.spec.base import Frozen, fingerprint
 from cdscale.spec.job import Job
 from cdscale.spec.task import STAGE_VERSION, Receipt, Stage, Task
 from cdscale.store import Ledger
+
+DECIDING = {
+    "family",
+    "network",
+    "weights_sha256",
+    "s2_bands",
+    "s1_bands",
+    "normalisation",
+    "halo",
+    "stride",
+    "threshold",
+}
+"""Fields of a card that decide pixels; the others tell people about it."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +64,26 @@ class Progress:
         if any(receipt is None for receipt in inputs):
             return None
         sums = [receipt.checksums for receipt in inputs if receipt is not None]
-        read = [scene.model_dump(mode="json") for scene in self._scenes(task)]
-        cards = [self.job.cards[name].weights_sha256 for name in sorted(self.job.cards)]
         return fingerprint(
             {
                 "task": str(task),
                 "version": STAGE_VERSION[task.stage],
                 "layout": self.job.layouts[task.stage].digest,
-                "composite": self.job.spec.cube.model_dump(mode="json"),
-                "scenes": read,
                 "inputs": sums,
-                "cards": [] if task.stage is Stage.COMPOSE else cards,
+                **self._own(task),
             }
         )
 
-    def _scenes(self, task: Task) -> tuple[Frozen, ...]:
-        return self.job.scenes_of(task) if task.stage is Stage.COMPOSE else ()
+    def _own(self, task: Task) -> dict[str, Any]:
+        """What decides a task's pixels beside its layout and the pixels that it reads."""
+        if task.stage is Stage.COMPOSE:
+            return {
+                "composite": self.job.spec.cube.model_dump(mode="json"),
+                "scenes": [scene.model_dump(mode="json") for scene in self.job.scenes_of(task)],
+            }
+        names = ("urban",) if task.stage is Stage.MAP else ("change", "urban")
+        cards = [self.job.cards[name] for name in names if name in self.job.cards]
+        return {"cards": [card.model_dump(mode="json", include=DECIDING) for card in cards]}
 
     def agenda(self, stage: Stage, month: Month | None = None) -> Agenda:
         """Done, ready and waiting tasks of a stage, or of one of its months."""

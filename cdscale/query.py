@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
-from cdscale.errors import SpecError, explain
+from cdscale.errors import SpecError, StoreError, explain
 from cdscale.grid import Area, covered, project, to_lon_lat
 from cdscale.months import Month
 from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.store import open_dataset, read_spec
+
+Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 
 
 def point(path: Path, lon: float, lat: float) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def point(path: Path, lon: float, lat: float) -> dict[str, Any]:
     SpecError
         When the place lies outside the store, or is no place.
     StoreError
-        When there is no store.
+        When there is no store, or it is damaged.
     """
     spec = read_spec(path)
     if not (-180 <= lon <= 180 and -90 <= lat <= 90):
@@ -58,7 +60,7 @@ def point(path: Path, lon: float, lat: float) -> dict[str, Any]:
     column = int((x - box.left) / spec.grid.resolution)
     row = int((box.top - y) / spec.grid.resolution)
     with open_dataset(path) as dataset:
-        pixel = dataset.isel(x=column, y=row).load()
+        pixel = _load(dataset.isel(x=column, y=row), path)
     return {
         "store": str(path),
         "title": spec.title,
@@ -70,6 +72,19 @@ def point(path: Path, lon: float, lat: float) -> dict[str, Any]:
         "y": float(pixel.y),
         "months": [_values_of(pixel, spec, month) for month in spec.months],
     }
+
+
+def _load(lazy: Data, path: Path) -> Data:
+    try:
+        return lazy.load()
+    except (OSError, RuntimeError, ValueError) as err:  # a checksum, a shard cut short
+        raise StoreError(
+            explain(
+                f"{path} is damaged: it does not read",
+                got=" ".join(str(err).split())[:200],
+                do="Remove the store and the receipts of its stage beside it, and run again.",
+            )
+        ) from None
 
 
 def _values_of(pixel: xr.Dataset, spec: CubeSpec, month: Month) -> dict[str, Any]:
@@ -137,15 +152,16 @@ def area(path: Path, polygon: Area) -> dict[str, Any]:
     Returns
     -------
     dict
-        Plain data: square kilometres asked for, and for each month and variable the mean and the
-        square kilometres that have a value, or for codes the square kilometres of each.
+        Plain data: square kilometres of the area in the store, and for each month and variable the
+        mean and the square kilometres that have a value, or for codes the square kilometres of
+        each.
 
     Raises
     ------
     SpecError
         When the area has no pixel in the store.
     StoreError
-        When there is no store.
+        When there is no store, or it is damaged.
     """
     spec = read_spec(path)
     geobox = spec.window.geobox(spec.grid)
@@ -153,10 +169,22 @@ def area(path: Path, polygon: Area) -> dict[str, Any]:
     inside_YX = covered(polygon, geobox[rows, columns])
     km2 = (spec.grid.resolution / 1000) ** 2
     if not inside_YX.any():
-        raise SpecError(_no_overlap(path, spec))
+        raise SpecError(
+            explain(
+                f"the area holds the centre of no pixel in {path}: it is smaller than a pixel",
+                do="Ask for a point, or for a larger area.",
+            )
+        )
     with open_dataset(path) as dataset:
         cut = dataset.isel(y=rows, x=columns)
-        months = [_summary(cut, spec, month, inside_YX, km2) for month in spec.months]
+        months = []
+        for month in spec.months:
+            at = cut.sel(month=month.to_numpy())
+            answer: dict[str, Any] = {"month": str(month), **_reference(spec, month)}
+            for variable in spec.variables:
+                values = _load(at[variable.name], path)
+                answer[variable.name] = _summary(values, variable, inside_YX, km2)
+            months.append(answer)
     return {
         "store": str(path),
         "title": spec.title,
@@ -188,19 +216,15 @@ def _no_overlap(path: Path, spec: CubeSpec) -> str:
 
 
 def _summary(
-    cut: xr.Dataset, spec: CubeSpec, month: Month, inside_YX: np.ndarray, km2: float
+    values: xr.DataArray, variable: Variable, inside_YX: np.ndarray, km2: float
 ) -> dict[str, Any]:
-    at = cut.sel(month=month.to_numpy())
-    summary: dict[str, Any] = {"month": str(month), **_reference(spec, month)}
-    for variable in spec.variables:
-        if variable.bands:
-            summary[variable.name] = {
-                band: _one(at[variable.name].isel({variable.band_dim: i}), variable, inside_YX, km2)
-                for i, band in enumerate(variable.bands)
-            }
-        else:
-            summary[variable.name] = _one(at[variable.name], variable, inside_YX, km2)
-    return summary
+    """What one variable says in one month; by band where it has bands."""
+    if not variable.bands:
+        return _one(values, variable, inside_YX, km2)
+    return {
+        band: _one(values.isel({variable.band_dim: i}), variable, inside_YX, km2)
+        for i, band in enumerate(variable.bands)
+    }
 
 
 def _one(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from distributed import Future, KilledWorker, wait
+from distributed import CancelledError, Future, KilledWorker, wait
 
 from cdscale.cluster import GPU, Place, connect
 from cdscale.errors import PlanError, ReadError, StoreError, explain
@@ -228,12 +228,28 @@ class _Window:
         self._flying: dict[Future[Receipt], _Try] = {}
 
     def work_off(self, queue: deque[_Try]) -> None:
-        """Send everything, and wait for it; on an interrupt, drop what flies and leave."""
+        """Send everything, and wait for it; on an interrupt, drop what flies and leave.
+
+        Raises
+        ------
+        PlanError
+            When the cluster is gone.
+        """
         try:
             while queue or self._flying:
-                self._send_ready(queue)
-                for future in self._landed():
+                with _cluster_answers():
+                    self._send_ready(queue)
+                    landed = self._landed()
+                for future in landed:
                     self._settle(self._flying.pop(future), future, queue)
+        except _ClusterLost as err:
+            raise PlanError(
+                explain(
+                    "the cluster does not answer any more",
+                    got=str(err)[:200] or type(err.__cause__).__name__,
+                    do="What is done is kept: start the cluster again, and run again.",
+                )
+            ) from None
         except BaseException:
             self.place.client.cancel(list(self._flying), force=True)
             raise
@@ -295,6 +311,19 @@ class _Window:
         self.watcher.failed(task, reason)
 
 
+class _ClusterLost(Exception):
+    """The scheduler is gone, and with it everything in flight."""
+
+
+@contextmanager
+def _cluster_answers() -> Iterator[None]:
+    """Tell the end of the cluster from the end of a task: what is in flight is called off."""
+    try:
+        yield
+    except (CancelledError, OSError) as err:
+        raise _ClusterLost(" ".join(str(err).split())) from err
+
+
 def _may_pass(error: BaseException | None) -> bool:
     """Whether another try of a task may end better."""
     if isinstance(error, ReadError):
@@ -306,4 +335,6 @@ def _reason(error: BaseException | None) -> str:
     if isinstance(error, KilledWorker):
         return "its worker died several times on it; it may need more memory than a worker has"
     text = " ".join(str(error).split())
-    return text if isinstance(error, ReadError | StoreError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, ReadError | StoreError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,8 +1,11 @@
-"""STAC search to ``SceneTable``: harmonised, without duplicates, and with a reason for every item
-that is not used. The only module that talks to a catalogue."""
+"""STAC search to ``SceneTable``: harmonised, and without duplicates.
+
+Every item that is not used comes with a reason. The only module that talks to a catalogue.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -331,7 +334,7 @@ def _harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
         platform=str(properties.get("platform") or ""),
         orbit=" ".join(str(part) for part in orbit if part is not None),
         baseline=str(properties.get("s2:processing_baseline") or ""),
-        cloud_cover=float(cloud) if isinstance(cloud, int | float) else None,
+        cloud_cover=_number(cloud) if isinstance(cloud, int | float) else None,
         footprint=_footprint(item),
         assets=bands,
         mask=mask,
@@ -361,7 +364,7 @@ def _times(properties: Json) -> tuple[datetime, datetime]:
 def _footprint(item: Json) -> str:
     try:
         polygon = shapely.make_valid(shape(item["geometry"]))
-    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):
+    except (LookupError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):
         raise _Unusable("its footprint does not read") from None
     west, south, east, north = polygon.bounds if not polygon.is_empty else (0.0, 99.0, 0.0, 99.0)
     if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
@@ -390,8 +393,15 @@ def _asset(
         shape=(int(size[0]), int(size[1])) if size else None,
         scale=band.scale,
         offset=resolve_offset(asset, band, properties, profile) if offset is None else offset,
-        nodata=None if nodata is None or isinstance(nodata, str) else float(nodata),
+        # "nan" is no data already.
+        nodata=None if nodata is None or isinstance(nodata, str) else _number(nodata),
     )
+
+
+def _number(value: Any) -> float | None:
+    """A number; None for NaN and infinity, which JSON does not have and a job could not keep."""
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def _first_band(asset: Json) -> Json:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,13 @@ class Store:
             self._check_shard(variable, block)
             array = group[variable.name]
             index = tuple(region.get(dim, slice(None)) for dim in variable.dims)
-            array[index] = block
+            try:
+                array[index] = block
+            except (ValueError, RuntimeError):
+                # Zarr reads an old shard before it writes a new one; a damaged one is in the way.
+                for file in self._shards(variable, region):
+                    file.unlink(missing_ok=True)
+                array[index] = block
             if not np.array_equal(array[index], block, equal_nan=variable.dtype == "float32"):
                 raise TaskError(f"{self.path}: {variable.name} of {tile} does not read back")
             sums[variable.name] = hashlib.sha256(block.tobytes()).hexdigest()
@@ -106,6 +112,11 @@ class Store:
         -------
         array
             (y, x) or (band, y, x), larger than the tile by twice the halo.
+
+        Raises
+        ------
+        StoreError
+            When a shard is damaged.
         """
         variable = self.spec.variable(name)
         array = _open_group(self.path, mode="r")[name]
@@ -114,9 +125,31 @@ class Store:
         y, pad_y = _widen(region["y"], halo, rows)
         x, pad_x = _widen(region["x"], halo, columns)
         widened = {"month": region["month"], "y": y, "x": x}
-        block = array[tuple(widened.get(dim, slice(None)) for dim in variable.dims)][0]
+        index = tuple(widened.get(dim, slice(None)) for dim in variable.dims)
+        try:
+            # To zarr a shard of no bytes is one that was never written.
+            if any(f.exists() and not f.stat().st_size for f in self._shards(variable, widened)):
+                raise ValueError("a shard has no bytes")
+            block = array[index][0]
+        except (ValueError, RuntimeError) as err:  # crc32c, Blosc
+            raise StoreError(
+                explain(
+                    f"{self.path}: {name} at {tile} or beside it in {month} is damaged",
+                    got=str(err)[:200],
+                    do="Remove the receipts of these tiles and month, and run again.",
+                )
+            ) from err
         pads = [(0, 0)] * (block.ndim - 2) + [pad_y, pad_x]
         return np.pad(block, pads, constant_values=variable.fill)
+
+    def _shards(self, variable: Variable, region: Mapping[str, slice]) -> Iterator[Path]:
+        """Files of the shards that a region touches, whether they are there or not."""
+        px = self.spec.grid.tile_px
+        bands = ("0",) if variable.bands else ()
+        for iy in range(region["y"].start // px, -(-region["y"].stop // px)):
+            for ix in range(region["x"].start // px, -(-region["x"].stop // px)):
+                place = (str(region["month"].start), *bands, str(iy), str(ix))
+                yield self.path.joinpath(variable.name, "c", *place)
 
     def sweep(self) -> int:
         """Remove what a killed writer left half-written; returns how many files.
@@ -137,8 +170,9 @@ def _widen(span: slice, halo: int, size: int) -> tuple[slice, tuple[int, int]]:
 
 
 def create(path: Path, spec: CubeSpec) -> Store:
-    """Lay out a store: metadata and coordinates, no pixels. An existing one of the same spec is
-    opened instead.
+    """Lay out a store: metadata and coordinates, no pixels.
+
+    An existing one of the same spec is opened instead.
 
     Raises
     ------

@@ -10,10 +10,15 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.regions import SmallRun
 
 _PREFECT_HOME = tempfile.mkdtemp(prefix="cdscale-prefect-")
 atexit.register(shutil.rmtree, _PREFECT_HOME, ignore_errors=True)
@@ -68,3 +73,45 @@ def data_root() -> Path:
     if not (root / "README.md").is_file():
         pytest.skip(f"no real data at {root}: set CDSCALE_DATA to its folder")
     return root
+
+
+# ---------------------------------------------------------------- small runs, see tests/regions.py
+
+
+@pytest.fixture(scope="session")
+def region_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``catalog.json`` of a simulated region of 256 x 256 pixels and four months."""
+    from cdscale import simulate
+    from tests.regions import REGION
+
+    return simulate.write(REGION, tmp_path_factory.mktemp("region"))
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """``models`` of a spec: an urban and a change network with random weights."""
+    from tests.regions import write_card
+
+    folder = tmp_path_factory.mktemp("cards")
+    return {task: {"card": str(write_card(folder, task))} for task in ("urban", "change")}
+
+
+@pytest.fixture(scope="session")
+def small_run(
+    region_catalogue: Path,
+    tiny_models: dict[str, dict[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> SmallRun:
+    """Two tiles and two months of the region, done once: task by task, without a cluster."""
+    from tests.regions import SmallRun
+
+    return SmallRun.make(region_catalogue, tiny_models, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def threads() -> Iterator[str]:
+    """Address of a cluster of two workers inside this process."""
+    from tests.regions import thread_cluster
+
+    with thread_cluster(workers=2) as cluster:
+        yield cluster.scheduler_address

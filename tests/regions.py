@@ -6,26 +6,36 @@ Expensive things are made once a session, by the fixtures of ``conftest``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from distributed import LocalCluster
+from shapely.geometry import box, mapping
 
-from cdscale.grid import Grid, Tile, to_lon_lat
+from cdscale.grid import LON_LAT, Grid, Tile, reproject, to_lon_lat
 from cdscale.months import Months
+from cdscale.plan import freeze
+from cdscale.progress import Progress
+from cdscale.run import prepared
+from cdscale.simulate import Region
 from cdscale.spec.card import ModelCard
 from cdscale.spec.job import Job
-from cdscale.spec.run import RunSpec
+from cdscale.spec.run import RunSpec, load_run
 from cdscale.spec.scene import Scene, SceneTable
 from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.stages import perform
+from cdscale.store import Ledger
 from cdscale.testing import make_scene
 
 PC = {
     "sentinel-2-l2a": "planetary-computer-sentinel-2-l2a",
     "sentinel-1-rtc": "planetary-computer-sentinel-1-rtc",
 }
+REGION = Region(seed=1, size_px=256, months=Months.parse("2022-03..2022-06"))
+"""The simulated region that the runs are of: four tiles of 128 pixels."""
 GRID = Grid.preset("europe", tile_px=64)
 CORNER = Tile(6800, 7800)
 """North-west tile of areas made by hand, on tiles of 64 pixels."""
@@ -89,14 +99,20 @@ def write_card(folder: Path, task: str, **changes: Any) -> Path:
 # ---------------------------------------------------------------------------------------- specs
 
 
+def west_half() -> dict[str, Any]:
+    """GeoJSON of the two western tiles of the region."""
+    west, south, east, north = REGION.raster.bounds
+    half = box(west, south, (west + east) / 2, north).buffer(-20, join_style="mitre")
+    return dict(mapping(reproject(half, GRID.crs, LON_LAT, resolution=200)))
+
+
 def plain_spec(catalogue: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    """Fields of a spec over a simulated region: few bands, tiles of 128 pixels."""
-    folder = catalogue.parent
+    """Fields of a spec over half of the region: two tiles of 128 pixels, two months, few bands."""
     return {
         "name": "tiny",
-        "catalogue": str(folder),
+        "catalogue": str(catalogue.parent),
         "collections": PC,
-        "area": str(folder / "area.geojson"),
+        "area": west_half(),
         "period": "2022-04..2022-05",
         "grid": {"preset": "europe", "tile": 128, "chunk": 64},
         "cube": {"s2_bands": ["B04", "B08"], "s1_bands": ["vv"], "max_cloud_cover": 70},
@@ -110,6 +126,46 @@ def write_spec(path: Path, fields: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """The run that tests begin, break off, repeat and compare with."""
+
+    catalogue: Path
+    models: dict[str, dict[str, str]]
+    output: Path
+    """Where it has been done once."""
+    products: dict[str, str]
+    """Sha256 of every file of its stores."""
+
+    @classmethod
+    def make(cls, catalogue: Path, models: dict[str, dict[str, str]], folder: Path) -> SmallRun:
+        """Do it, task by task in the plan's order, in this process."""
+        fields = plain_spec(catalogue, folder / "out", models=models)
+        do_serially(freeze(load_run(write_spec(folder / "spec.yaml", fields))))
+        return cls(catalogue, models, folder / "out", products(folder / "out"))
+
+    def spec(self, folder: Path, **changes: Any) -> Path:
+        """File of a spec for the same run in another folder, ``out`` under this one."""
+        fields = plain_spec(self.catalogue, folder / "out", models=self.models)
+        return write_spec(folder / "spec.yaml", fields | changes)
+
+    def job(self, folder: Path, **changes: Any) -> Job:
+        """The same run in another folder, frozen."""
+        return freeze(load_run(self.spec(folder, **changes)))
+
+
+def do_serially(job: Job, *, seed: int | None = None) -> None:
+    """Do a run without a cluster; a seed shuffles the tasks of each stage."""
+    with prepared(job):
+        for stage in job.stages:
+            ledger = Ledger(job.ledger_folder)
+            ready = list(Progress(job, ledger).agenda(stage).ready.items())
+            if seed is not None:
+                random.Random(seed).shuffle(ready)
+            for task, mark in ready:
+                perform(task, job, mark)
 
 
 # --------------------------------------------------------------------------------- made by hand
@@ -176,13 +232,23 @@ def receipt_of(task: Task, fingerprint: str, **changes: Any) -> Receipt:
 
 def pretend(job: Job, *stages: Stage, **changes: Any) -> None:
     """Write the receipts of every task of some stages, as if they had been done."""
-    from cdscale.progress import Progress
-    from cdscale.store import Ledger
-
     for stage in stages or job.stages:
         ledger = Ledger(job.ledger_folder)
         for task, mark in Progress(job, ledger).agenda(stage).ready.items():
             ledger.write(receipt_of(task, mark, **changes))
+
+
+def thread_cluster(workers: int = 1, threads: int = 1) -> LocalCluster:
+    """A cluster inside this process, reached by its address: no process, no import."""
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=threads,
+        processes=False,
+        protocol="tcp",
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+    )
 
 
 # --------------------------------------------------------------------------------------- hashes
@@ -206,18 +272,6 @@ def products(output: Path) -> dict[str, str]:
 def state_of(folder: Path) -> dict[str, tuple[int, str]]:
     """Modification time and sha256 of every file below a folder."""
     return {n: ((folder / n).stat().st_mtime_ns, s) for n, s in hashes(folder).items()}
-
-
-@contextmanager
-def children_gone(pids: set[int], seconds: float = 20.0) -> Iterator[None]:
-    """Wait, after the block, until none of these processes is left; fails where one is."""
-    import time
-
-    yield
-    stop = time.monotonic() + seconds
-    while left := {pid for pid in pids if alive(pid)}:
-        assert time.monotonic() < stop, f"still running: {left}"
-        time.sleep(0.1)
 
 
 def alive(pid: int) -> bool:

@@ -35,7 +35,7 @@ def a_card(**changes: Any) -> ModelCard:
         "weights": "toy.safetensors",
         "weights_sha256": "0" * 64,
         "s2_bands": ("B04", "B08"),
-        "s1_bands": ("VV",),
+        "s1_bands": ("vv",),
         "normalisation": RULE,
         "halo": missing_optical.HALO,
         "stride": 16,
@@ -107,7 +107,7 @@ def test_any_size_comes_back(size: tuple[int, int]) -> None:
 
 
 def test_an_image_that_pooling_would_eat_is_refused() -> None:
-    with pytest.raises(ModelError, match="too small.*at least 16.*15 x 40"):
+    with pytest.raises(ModelError, match=r"too small.*at least 16.*15 x 40"):
         TwoBranch(3, 1)(*a_pair((15, 40)))
 
 
@@ -120,9 +120,9 @@ def test_every_parameter_learns(skip: Any, bottleneck: Any) -> None:
 
 
 def test_an_unknown_option_is_named() -> None:
-    with pytest.raises(ModelError, match="bottleneck.*last or concat.*got first"):
+    with pytest.raises(ModelError, match=r"bottleneck.*last or concat.*got first"):
         TwoBranch(3, 1, bottleneck="first")  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="recon.*got twice"):
+    with pytest.raises(ModelError, match=r"recon.*got twice"):
         MissingOptical(recon="twice")  # type: ignore[arg-type]
 
 

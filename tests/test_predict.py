@@ -36,7 +36,7 @@ def a_card(family: str) -> ModelCard:
         "weights": "toy.safetensors",
         "weights_sha256": "0" * 64,
         "s2_bands": ("B04", "B08"),
-        "s1_bands": ("VV",),
+        "s1_bands": ("vv",),
         "normalisation": RULE,
         "halo": module.HALO,
         "stride": module.STRIDE,

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cdscale import __version__
-from cdscale.export.reading import Counts, Tally, days_since_1970
+from cdscale.export.reading import NOT_PROCESSED, Counts, Tally, days_since_1970
 from cdscale.months import Month
 from cdscale.progress import Progress, StageStatus, Status
 from cdscale.spec.base import Frozen
@@ -27,6 +27,8 @@ class Timing(Frozen):
 
     tasks: int
     done: int
+    partly: int
+    """Done without some scenes, which could not be read; the next run tries these tasks again."""
     seconds: float
     """Of work, summed over tasks: on n workers about n times the time on the wall."""
     km2_per_hour: float | None
@@ -56,6 +58,8 @@ class Change(Frozen):
     not_processed: float
     series_km2: dict[str, float] | None
     """Became built up, by month, as the urban series tells."""
+    series_gaps: float | None
+    """Share of the area without an urban probability, in the mean over the series' months."""
 
 
 class Model(Frozen):
@@ -269,6 +273,7 @@ def _changes(job: Job, tally: Tally) -> Iterator[Change]:
                 tally.undone.get((Stage.CHANGE, month), 0) / max(tally.inside, 1), 6
             ),
             series_km2=_series(job, tally, reference, month) if "urban" in job.cards else None,
+            series_gaps=_gaps(job, tally, reference, month) if "urban" in job.cards else None,
         )
 
 
@@ -277,6 +282,14 @@ def _series(job: Job, tally: Tally, reference: Month, month: Month) -> dict[str,
     days = tally.onset.get(month, {})
     months = list(job.spec.period.between(reference, month))[1:]
     return {str(m): round(days.get(days_since_1970(m), 0) * pixel_km2, 6) for m in months}
+
+
+def _gaps(job: Job, tally: Tally, reference: Month, month: Month) -> float:
+    months = job.spec.period.between(reference, month)
+    keys = ("no_data", NOT_PROCESSED)
+    found = (tally.codes.get((Stage.MAP, m, "quality"), {}) for m in months)
+    missing = sum(codes.get(key, 0) for codes in found for key in keys)
+    return round(missing / max(tally.inside * len(months), 1), 6)
 
 
 # ------------------------------------------------------------------------------ from receipts
@@ -289,6 +302,7 @@ def _timing(job: Job, progress: Progress, stage: Stage, status: StageStatus) -> 
     return Timing(
         tasks=status.tasks,
         done=status.done,
+        partly=len(status.incomplete),
         seconds=round(seconds, 3),
         km2_per_hour=round(km2 / seconds * 3600, 1) if seconds else None,
         bytes_written=sum(receipt.bytes_written for receipt in receipts),

@@ -38,7 +38,7 @@ REASONS = {
 }
 """Why a pixel of a composite holds nothing, and how it is then drawn."""
 CLASSES = (VERMILLION, BLUE, PURPLE, "#009e73", ORANGE)
-DPI, WIDTH = 160, 6.0
+DPI, WIDTH = 200, 4.8
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,20 @@ def classes(title: str, ground_YXC: Float, codes_YX: UInt8, names: dict[int, str
             continue
         colour = CLASSES[(i - 1) % len(CLASSES)]
         image_YXC[codes_YX == code] = to_rgb(colour)
-        legend.append((name.replace("_", " "), colour))
+        legend.append((_plain(name).replace("_", " "), colour))
     missing_YX = codes_YX == 255
     image_YXC[missing_YX] = to_rgb(NO_DATA)
     return Map(title, image_YXC, (*legend, *_no_data(missing_YX)))
 
 
 def change_months(
-    title: str, ground_YXC: Float, days_YX: NDArray[np.int32], months: Sequence[Month]
+    title: str,
+    ground_YXC: Float,
+    days_YX: NDArray[np.int32],
+    done_YX: Bool,
+    months: Sequence[Month],
 ) -> Map:
-    """Month of change over a dimmed composite."""
+    """Month of change over a dimmed composite; white where it was not looked for."""
     days = [days_since_1970(month) for month in months]
     index_YX = np.searchsorted(days, days_YX)
     count = len(months)
@@ -126,9 +130,11 @@ def change_months(
     image_YXC = ground_YXC.copy()
     changed_YX = days_YX >= 0
     image_YXC[changed_YX] = _coloured(scale, index_YX[changed_YX])
-    every = range(0, count, max(1, -(-count // 7)))
+    image_YXC[~done_YX] = to_rgb(NO_DATA)
+    legend = () if done_YX.all() else (("not processed", NO_DATA),)
+    every = range(0, count, max(1, -(-count // 5)))
     ticks = tuple((float(i), str(months[i])) for i in every)
-    return Map(title, image_YXC, (), scale, "month in which the pixel became built up", ticks)
+    return Map(title, image_YXC, legend, scale, "month in which the pixel became built up", ticks)
 
 
 def _coloured(scale: ScalarMappable, values: NDArray[Any]) -> Float:
@@ -145,9 +151,9 @@ def _no_data(missing_YX: Bool) -> tuple[tuple[str, str], ...]:
 def draw_map(view: View, what: Map) -> bytes:
     """A map with ticks in kilometres, a scale bar, the outline of the area, and its legend."""
     rows, columns = view.shape
-    width = min(WIDTH - 0.8, 8.0 * columns / rows)
+    width = min(WIDTH - 0.8, 7.0 * columns / rows)
     height = max(width * rows / columns, 0.4)
-    below = 0.5 + (0.65 if what.scale else 0) + (0.3 if what.legend else 0)
+    below = 0.55 + (0.7 if what.scale else 0) + (0.3 if what.legend else 0)
     figure, axes = _canvas((0.7, below, width, height), right=WIDTH - 0.7 - width, top=0.35)
     left, right, bottom, top = view.extent_km
     axes.imshow(what.image_YXC, extent=(left, right, bottom, top), interpolation="nearest")
@@ -156,16 +162,22 @@ def draw_map(view: View, what: Map) -> bytes:
         axes.plot(ring[:, 0], ring[:, 1], color=INK, linewidth=0.7)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
+    if (what.image_YXC == to_rgb(NO_DATA)).all():
+        axes.text(
+            0.5, 0.5, "no data here", transform=axes.transAxes, ha="center", va="center",
+            color=QUIET, fontsize=10,
+        )  # fmt: skip
     _kilometres(axes)
     _scale_bar(axes, view)
-    axes.set_title(_plain(what.title), fontsize=10, color=INK, loc="left")
+    axes.set_title(what.title, fontsize=11, color=INK, loc="left")
     if what.scale is not None:
-        _colour_bar(figure, what, 0.95 if what.legend else 0.65)
+        _colour_bar(figure, what.scale, what, bottom=1.0 if what.legend else 0.68)
     if what.legend:
-        patches = [Patch(fc=c, ec=QUIET, lw=0.5, label=_plain(name)) for name, c in what.legend]
-        place = {"loc": "lower left", "bbox_to_anchor": (0.6 / WIDTH, 0.0)}
-        style = {"ncols": 4, "fontsize": 8, "frameon": False, "labelcolor": QUIET}
-        figure.legend(handles=patches, **place, **style)
+        figure.legend(
+            handles=[Patch(fc=c, ec=QUIET, lw=0.5, label=name) for name, c in what.legend],
+            loc="lower left", bbox_to_anchor=(0.6 / WIDTH, 0.0), ncols=4, fontsize=9,
+            frameon=False, labelcolor=QUIET,
+        )  # fmt: skip
     return _png(figure)
 
 
@@ -180,13 +192,13 @@ def _canvas(
     return figure, figure.add_axes(box)
 
 
-def _colour_bar(figure: Figure, what: Map, bottom: float) -> None:
+def _colour_bar(figure: Figure, scale: ScalarMappable, what: Map, *, bottom: float) -> None:
     wide, high = figure.get_size_inches()
-    axes = figure.add_axes((0.7 / wide, (bottom - 0.22) / high, 0.55, 0.1 / high))
-    bar = figure.colorbar(what.scale, cax=axes, orientation="horizontal")
-    bar.set_label(what.scale_label, fontsize=8, color=QUIET, labelpad=1)
-    bar.outline.set(edgecolor=QUIET, linewidth=0.5)
-    axes.tick_params(labelsize=8, colors=QUIET, length=2)
+    axes = figure.add_axes((0.7 / wide, (bottom - 0.22) / high, 0.72, 0.1 / high))
+    bar = figure.colorbar(scale, cax=axes, orientation="horizontal")
+    bar.set_label(what.scale_label, fontsize=9, color=QUIET, labelpad=1)
+    axes.spines[:].set(edgecolor=QUIET, linewidth=0.5)
+    axes.tick_params(labelsize=9, colors=QUIET, length=2)
     if what.ticks:
         bar.set_ticks([at for at, _ in what.ticks], labels=[text for _, text in what.ticks])
         bar.ax.minorticks_off()
@@ -196,8 +208,8 @@ def _kilometres(axes: Axes) -> None:
     for axis, name in ((axes.xaxis, "easting"), (axes.yaxis, "northing")):
         axis.set_major_locator(MaxNLocator(4))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
-        axis.set_label_text(f"{name}, km", fontsize=8, color=QUIET)
-    axes.tick_params(labelsize=8, colors=QUIET, length=2)
+        axis.set_label_text(f"{name}, km", fontsize=9, color=QUIET)
+    axes.tick_params(labelsize=9, colors=QUIET, length=2)
     for spine in axes.spines.values():
         spine.set(color=QUIET, linewidth=0.5)
 
@@ -214,7 +226,7 @@ def _scale_bar(axes: Axes, view: View) -> None:
     text = f"{length:g} km" if length >= 1 else f"{length * 1000:g} m"
     box: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
     axes.annotate(
-        text, (x + length / 2, y), xytext=(0, 5), textcoords="offset points", fontsize=8,
+        text, (x + length / 2, y), xytext=(0, 5), textcoords="offset points", fontsize=9,
         color=INK, bbox=box, ha="center", va="bottom",
     )  # fmt: skip
 
@@ -234,13 +246,13 @@ def draw_completeness(
     """Month by month, which share of the area each kind of pixel has."""
     count, width = len(months), 0.62 * len(kinds)
     row = min(0.28, 14 / count)
-    figure, axes = _canvas((0.75, 0.05, width, row * count), right=0.05, top=0.85)
+    figure, axes = _canvas((0.75, 0.05, width, row * count), right=0.05, top=0.72)
     base = np.array([to_rgb(kind.colour) for kind in kinds])
     image_MKC = 1 - share_MK[..., None] ** 0.8 * (1 - base)
     axes.imshow(image_MKC, aspect="auto", interpolation="nearest")
     if row >= 0.12:
         _print_shares(axes, share_MK, size=8 if row > 0.2 else 6)
-    axes.set_xticks(range(len(kinds)), [_plain(k.name).replace(" ", "\n") for k in kinds])
+    axes.set_xticks(range(len(kinds)), [k.name.replace(" ", "\n") for k in kinds])
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.tick_params(length=0, labelsize=8, colors=INK)
     every = range(0, count, max(1, int(np.ceil(0.12 / row))))
@@ -252,7 +264,7 @@ def draw_completeness(
         if i == 0 or kinds[i - 1].group != kind.group:
             axes.axvline(i - 0.5, color=INK, linewidth=1.2)
             axes.annotate(
-                kind.group, (i - 0.45, -0.5), xytext=(0, 34), textcoords="offset points",
+                kind.group, (i - 0.45, -0.5), xytext=(0, 29), textcoords="offset points",
                 fontsize=9, fontweight="bold", color=INK, annotation_clip=False,
             )  # fmt: skip
     for spine in axes.spines.values():
@@ -272,8 +284,9 @@ def draw_months(km2: dict[Month, float]) -> bytes:
     """Area by month of change."""
     months = list(km2)
     figure, axes = _canvas((0.7, 0.35, WIDTH - 0.8, 1.6), right=0.1, top=0.15)
+    axes.set_xlim(-0.6, max(len(months), 6) - 0.4)
     axes.bar(range(len(months)), list(km2.values()), color=BLUE, width=0.8)
-    every = range(0, len(months), max(1, -(-len(months) // 8)))
+    every = range(0, len(months), max(1, -(-len(months) // 6)))
     axes.set_xticks(list(every), [str(months[i]) for i in every])
     axes.set_ylabel("km² became built up", fontsize=8, color=QUIET)
     axes.tick_params(labelsize=8, colors=QUIET, length=2)

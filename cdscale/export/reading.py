@@ -7,6 +7,7 @@ picture grows with the area. Shapes: ``YX`` rows and columns.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +27,7 @@ from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.spec.job import Job
 from cdscale.spec.task import Stage, Task
 
-MOST_PX = 1000
+MOST_PX = 1200
 """Along the longer side of a picture."""
 MOST_PARTS = 4
 """Of a scattered area, drawn one by one."""
@@ -77,7 +78,7 @@ class View:
         """Rings of the area of interest, kilometres, as finely as the picture can show them."""
         grid = self.job.spec.lattice
         polygon = shapely.simplify(self.job.spec.aoi.to_crs(grid.crs), self.step * grid.resolution)
-        rings = shapely.get_rings(polygon)
+        rings = shapely.get_rings(shapely.get_parts(polygon))
         return [shapely.get_coordinates(ring) / 1000 for ring in rings]
 
 
@@ -191,6 +192,23 @@ class Product:
         variable = self.layout.variable(name)
         chosen = {variable.band_dim: variable.bands.index(band)} if band else {}
         image_YX = np.full(view.shape, variable.fill, variable.dtype)
+        for task, source, target in self._seen(month, view):
+            block = self.read(name, task, {**source, **chosen})
+            if block is not None:
+                image_YX[target] = block
+        return image_YX
+
+    def done(self, month: Month, view: View) -> Bool:
+        """Where tasks of a month are done: (y, x)."""
+        done_YX = np.zeros(view.shape, bool)
+        for _, _, target in self._seen(month, view):
+            done_YX[target] = True
+        return done_YX
+
+    def _seen(
+        self, month: Month, view: View
+    ) -> Iterator[tuple[Task, dict[str, slice], tuple[slice, slice]]]:
+        """Done tasks that a view looks at: where their pixels lie, and where they are drawn."""
         for tile in view.tiles:
             task = Task(self.stage, month, tile)
             if self.progress.receipt(task) is None:
@@ -198,12 +216,8 @@ class Product:
             region = self.layout.region(tile, month)
             rows, to_rows = _strided(view.rows, region["y"])
             columns, to_columns = _strided(view.columns, region["x"])
-            if rows.stop <= rows.start or columns.stop <= columns.start:
-                continue
-            block = self.read(name, task, {"y": rows, "x": columns, **chosen})
-            if block is not None:
-                image_YX[to_rows, to_columns] = block
-        return image_YX
+            if to_rows.stop > to_rows.start and to_columns.stop > to_columns.start:
+                yield task, {"y": rows, "x": columns}, (to_rows, to_columns)
 
 
 def _strided(view: range, tile: slice) -> tuple[slice, slice]:
@@ -268,8 +282,8 @@ class Tally:
             known = receipt.pixels.get(variable.name) if receipt else {NOT_PROCESSED: number}
             if receipt and (mask_YX is not None or known is None):
                 values = self._inside(product, variable.name, task, mask_YX)
-                found = zip(*np.unique(values, return_counts=True), strict=True)
-                known = {names.get(int(value), "no_data"): int(n) for value, n in found}
+                found = _counted(values).items()
+                known = {names.get(value, "no_data"): n for value, n in found}
                 known = known or {NOT_PROCESSED: number}
             place = self.codes.setdefault((task.stage, task.month, variable.name), {})
             for name, n in (known or {}).items():
@@ -278,8 +292,8 @@ class Tally:
         if receipt and "change_month" in product.dataset:
             values = self._inside(product, "change_month", task, mask_YX)
             days = self.onset.setdefault(task.month, {})
-            for day, n in zip(*np.unique(values[values >= 0], return_counts=True), strict=True):
-                days[int(day)] = days.get(int(day), 0) + int(n)
+            for day, n in _counted(values[values >= 0]).items():
+                days[day] = days.get(day, 0) + n
 
     def _inside(
         self, product: Product, name: str, task: Task, mask_YX: Bool | None
@@ -289,6 +303,13 @@ class Tally:
         if values_YX is None:
             return np.empty(0, np.int32)
         return values_YX.ravel() if mask_YX is None else values_YX[mask_YX]
+
+
+def _counted(values: NDArray[Any]) -> Counter[int]:
+    """How often each integer occurs; they lie close together, so that nothing need be sorted."""
+    low = int(values.min()) if values.size else 0
+    numbers = np.bincount(values.astype(np.int64) - low)
+    return Counter({low + int(i): int(numbers[i]) for i in np.flatnonzero(numbers)})
 
 
 def _coded(layout: CubeSpec) -> Iterator[tuple[Variable, dict[int, str]]]:

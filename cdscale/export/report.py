@@ -205,17 +205,14 @@ class Atlas:
             title = f"Sentinel-2 composite of {month}{name}"
             yield f"composite-{month}", pictures.composite(title, colour_YXC, quality_YX)
         self._place(view, np.asarray(np.isfinite(colours[-1]).all(axis=-1)), 1)
+        if Stage.MAP in self.products and "change" not in self.job.cards:
+            for month in months:
+                values_YX = self._probability(Stage.MAP, view, month)
+                title, label = f"Built-up land in {month}", "probability of built-up land"
+                yield f"urban-{month}", pictures.probability(title, values_YX, label)
         if Stage.CHANGE in self.products:
             last_YXC = np.where(np.isfinite(colours[-1]), colours[-1], colours[0])
             yield from self._change(view, pictures.dimmed(last_YXC))
-        elif Stage.MAP in self.products:
-            for month in months:
-                values_YX = self._probability(Stage.MAP, view, month)
-                title = f"Built-up land in {month}"
-                yield (
-                    f"urban-{month}",
-                    pictures.probability(title, values_YX, "probability of built-up land"),
-                )
 
     def _change(self, view: View, ground_YXC: Float) -> Iterator[tuple[str, Map]]:
         product, span = self.products[Stage.CHANGE], f"{self.before} to {self.after}"
@@ -223,7 +220,9 @@ class Atlas:
             days_YX = product.picture("change_month", self.after, view)
             months = list(self.job.spec.period.between(self.before, self.after))[1:]
             self._place(view, days_YX >= 0, 2)
-            series = pictures.change_months(f"Month of change, {span}", ground_YXC, days_YX, months)
+            done_YX = product.done(self.after, view)
+            title = f"Month of change, {span}"
+            series = pictures.change_months(title, ground_YXC, days_YX, done_YX, months)
         if card := self.job.cards.get("change"):
             values_YX = self._probability(Stage.CHANGE, view, self.after)
             codes_YX = product.picture("change", self.after, view)

@@ -26,6 +26,16 @@ PATH_REFLECTANCE = {
 """Typical share of the atmosphere in top-of-atmosphere reflectance, by band."""
 
 
+BARE_SOIL = {
+    "B02": 0.120, "B03": 0.120, "B04": 0.140, "B05": 0.155, "B06": 0.165,
+    "B07": 0.175, "B08": 0.180, "B8A": 0.190, "B11": 0.250, "B12": 0.200,
+}  # fmt: skip
+"""Top-of-atmosphere reflectance of a field after harvest, by band."""
+
+_FIELDS = 48
+"""Parcels that a crop is cut into when vegetation goes field by field."""
+
+
 class Augment(Frozen):
     """Sizes of the random operations."""
 
@@ -42,6 +52,8 @@ class Augment(Frozen):
     """1: anything from top-of-atmosphere to over-corrected surface reflectance."""
     season: float = 0.06
     """Standard deviation of a date's gain over all bands; half of it again per band."""
+    phenology: float = 0.0
+    """Probability that vegetation of one date is replaced by soil, field by field or everywhere."""
     swap: float = 0.5
     hole: float = 0.1
     """Probability of a rectangle without optical pixels."""
@@ -80,7 +92,7 @@ def draw_batch(scenes: list[Scene], bands: tuple[str, ...], rule: Augment, size:
     windows = [_window(scenes[index], rule) for index in picked]
     s2, s1, label = (torch.stack(parts) for parts in zip(*windows, strict=True))
     s2, s1, label = _resample(s2, s1, label, rule)
-    s2 = _radiometry(s2, bands, rule)
+    s2 = _radiometry(_phenology(s2, bands, rule), bands, rule)
     s1 = _speckle(s1, rule)
     s2, label = _holes(s2, label, rule)
     swapped = (torch.rand(size) < rule.swap)[:, None, None, None, None]
@@ -158,6 +170,40 @@ def _positions(scale: Tensor, offset: Tensor, crop: int, side: int) -> Tensor:
     axes = 2 * axes / (side - 1) - 1
     y, x = axes[:, 0, :, None], axes[:, 1, None, :]
     return torch.stack((x.expand(-1, crop, crop), y.expand(-1, crop, crop)), dim=-1)
+
+
+def _phenology(s2: Tensor, bands: tuple[str, ...], rule: Augment) -> Tensor:
+    """Harvest, or winter: green pixels of one date go towards soil, and the label stays.
+
+    Fields, parks and gardens that are green at one date and bare at the other are no change.
+    """
+    if rule.phenology == 0 or not {"B04", "B08"} <= set(bands):
+        return s2
+    count, _, _, side, _ = s2.shape
+    red, near = (s2[:, :, bands.index(band)] for band in ("B04", "B08"))
+    green = ((near - red) / (near + red).clamp_min(1e-3) - 0.2).div(0.5).clamp(0, 1)
+    field = _fields(count, side)
+    mown = torch.rand(count, _FIELDS) * (torch.rand(count, _FIELDS) < 0.6)
+    everywhere = torch.rand(count, 1) < 0.3
+    mown = torch.where(everywhere, torch.rand(count, 1), mown)
+    share = mown.gather(1, field.flatten(1)).view(count, 1, 1, side, side) * green[:, :, None]
+    chosen = torch.zeros(count, 2)
+    chosen[torch.arange(count), torch.randint(2, (count,))] = 1
+    chosen *= (torch.rand(count, 1) < rule.phenology).float()
+    share = share * chosen[:, :, None, None, None]
+    soil = torch.tensor([BARE_SOIL.get(band, 0.15) for band in bands])[:, None, None]
+    light = 0.7 + 0.6 * torch.rand(count, _FIELDS)
+    ground = soil * light.gather(1, field.flatten(1)).view(count, 1, 1, side, side)
+    return s2 * (1 - share) + ground * share
+
+
+def _fields(count: int, side: int) -> Tensor:
+    """Number of the nearest of some random points, (B, Y, X): parcels with straight borders."""
+    points = side * torch.rand(count, _FIELDS, 2)
+    axis = torch.arange(side, dtype=torch.float32)
+    down = (points[:, :, 0, None] - axis).square()
+    across = (points[:, :, 1, None] - axis).square()
+    return (down[:, :, :, None] + across[:, :, None, :]).argmin(dim=1)
 
 
 def _radiometry(s2: Tensor, bands: tuple[str, ...], rule: Augment) -> Tensor:

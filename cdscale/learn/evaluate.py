@@ -189,7 +189,7 @@ def draft_card(recipe: ChangeRecipe, result: Result) -> ModelCard:
             data="Onera Satellite Change Detection (Sentinel-2 Level-1C pairs, 2015-2018) with "
             "Sentinel-1 VV of the same cities",
             split=split,
-            recipe=f"{recipe.name}.yaml",
+            recipe=f"{recipe.name}.yaml" + (f"; {recipe.history}" if recipe.history else ""),
             steps=result.step,
             licence=recipe.licence,
             simulated=False,
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="write weights and card to this folder")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    result = Result.read(options.run / "best.safetensors")
+    result = Result.read(options.run / "best.safetensors").rounded()
     card = evaluate(ChangeRecipe.read(options.recipe), options.data, result)
     for split in ("val", "show"):
         for grid, sensors in VARIANTS:

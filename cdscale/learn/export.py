@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -39,6 +39,14 @@ class Result:
             raise ModelError(
                 explain(f"{path} is not the best of a training run", got=str(err))
             ) from None
+
+    def rounded(self) -> Result:
+        """Keep convolution kernels in float16, which halves the file; figures are taken after it.
+
+        Networks load them into float32 again.
+        """
+        weights = {k: v.half() if v.ndim == 4 else v for k, v in self.weights.items()}
+        return replace(self, weights=weights)
 
 
 def ship(card: ModelCard, result: Result, folder: Path) -> Path:

@@ -57,5 +57,7 @@ class ChangeRecipe(Frozen):
     augment: Augment
     seed: int
     validate_every: int = 250
+    history: str = ""
+    """In what the shipped weights differ from a run of this recipe; goes into the card."""
     licence: str
     limits: tuple[str, ...]

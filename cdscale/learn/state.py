@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -113,10 +114,16 @@ def descend(run: Run, loss: Tensor, rule: Optimiser) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all."""
+    """Write a safetensors file, whole or not at all.
+
+    Notes are kept as one JSON text: safetensors writes several in no fixed order, and the same
+    weights should be the same bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, dict(notes))
+    text = json.dumps(dict(notes), sort_keys=True)
+    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, {"notes": text})
+    part.chmod(0o644)
     os.replace(part, path)
 
 
@@ -131,8 +138,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except (OSError, SafetensorError) as err:
+            return tensors, json.loads((file.metadata() or {}).get("notes", "{}"))
+    except (OSError, ValueError, SafetensorError) as err:
         raise ModelError(explain(f"cannot read weights from {path}", got=str(err))) from None
 
 

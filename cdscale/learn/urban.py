@@ -222,16 +222,17 @@ def urban_loss(
     counted = sample.label != IGNORED
     truth = (sample.label == 1) & counted
     chosen = torch.where(seen, found.s2, found.s2_from_s1)
-    fused = network.fuse(found.s1, chosen).sigmoid()[:, 0] * counted
-    blind = network.fuse(found.s1, found.s2_from_s1).sigmoid()[:, 0] * counted
+    fused = network.fuse(found.s1, chosen).float().sigmoid()[:, 0] * counted
+    blind = network.fuse(found.s1, found.s2_from_s1).float().sigmoid()[:, 0] * counted
     target = found.s2.detach() if rule.detach_target else found.s2
     terms = []
+    # Sums run in float32: the features may come in bfloat16.
     for i in range(len(truth)):
         term = power_jaccard(fused[i], truth[i])
         if bool(seen[i].any()):
             term = term + rule.simulated * power_jaccard(blind[i], truth[i])
             where = seen[i, 0]
-            close = similarity(target[i][:, where], found.s2_from_s1[i][:, where])
+            close = similarity(target[i][:, where].float(), found.s2_from_s1[i][:, where].float())
             term = term + rule.phi * close
         terms.append(term)
     return torch.stack(terms).mean()
@@ -396,7 +397,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="write weights and card to this folder")
     options = parser.parse_args()
     recipe = UrbanRecipe.read(options.recipe)
-    result = train(recipe, options.regions, options.out)
+    result = train(recipe, options.regions, options.out).rounded()
     if options.weights:
         print(ship(evaluate(recipe, options.regions, result), result, options.weights))  # noqa: T201
 

@@ -19,6 +19,12 @@ MonthsText = Annotated[
 ]
 """Months that read and write themselves as text in YAML and JSON."""
 
+Fill = Annotated[
+    float | int,
+    PlainSerializer(lambda value: "NaN" if value != value else value, when_used="json"),
+]
+"""A fill value; NaN is text in JSON, which has no such number, and equals itself there."""
+
 
 class SensorQuality(IntEnum):
     """Why a pixel of the cube holds a value of one sensor, or does not."""
@@ -63,7 +69,7 @@ class Variable(Frozen):
 
     name: str
     dtype: str
-    fill: float | int
+    fill: Fill
     bands: tuple[str, ...] = ()
     scale: float | None = None
     attrs: dict[str, Any] = Field(default_factory=dict)

@@ -209,7 +209,11 @@ def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunSpec:
             else profile
             for name, profile in collections.items()
         }
-    return RunSpec.check({**data, **given}, where=str(path))
+    data |= given
+    if isinstance(data.get("output"), str):
+        # Workers have current folders of their own.
+        data["output"] = _locate(data["output"], Path())
+    return RunSpec.check(data, where=str(path))
 
 
 def read_area(value: Any, folder: Path) -> Any:

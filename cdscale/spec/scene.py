@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 import shapely
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from shapely.geometry.base import BaseGeometry
 
 from cdscale.months import Month
@@ -16,6 +16,8 @@ from cdscale.spec.base import Frozen, fingerprint
 
 class Asset(Frozen):
     """One band of one scene: where it lies, on which pixels, and what its numbers mean."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     href: str
     """Canonical and never signed: signing happens when it is read."""

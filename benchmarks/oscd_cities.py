@@ -1,0 +1,112 @@
+"""The whole road over real OSCD cities, scored against their labels.
+
+    python -m benchmarks.oscd_cities OUT [CITY ...]
+
+For each city: catalogue to cube to change map by ``examples/oscd.yaml``, then the class map,
+nearest neighbour, on the label's own grid, against the label. The label and the class map are
+compared wherever the map has data. Without a city, all fourteen that have labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import rasterio
+from rasterio.crs import CRS
+from rasterio.warp import Resampling, reproject
+
+from cdscale import models
+from cdscale.cli import run_job
+from cdscale.spec.run import RunSpec, load_run
+from cdscale.store import open_dataset
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("CDSCALE_DATA", ROOT.parent / "shared" / "data")) / "oscd"
+IMAGES = DATA / "Onera Satellite Change Detection dataset - Images"
+LABELS = DATA / "Onera Satellite Change Detection dataset - Train Labels"
+
+
+class Counts(NamedTuple):
+    """Pixels of a comparison."""
+
+    hits: int
+    false: int
+    missed: int
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Precision, recall and F1."""
+        found, there = self.hits + self.false, self.hits + self.missed
+        return {
+            "precision": round(self.hits / max(found, 1), 3),
+            "recall": round(self.hits / max(there, 1), 3),
+            "f1": round(2 * self.hits / max(found + there, 1), 3),
+        }
+
+
+def spec_of(city: str, out: Path) -> RunSpec:
+    """The run of a city: its polygon, its two months."""
+    dates = (IMAGES / city / "dates.txt").read_text().split()[1::2]
+    period = ",".join(f"{date[:4]}-{date[4:6]}" for date in dates)
+    area = str(IMAGES / city / f"{city}.geojson")
+    changes = {"area": area, "period": period, "output": str(out / city)}
+    return load_run(ROOT / "examples" / "oscd.yaml", changes)
+
+
+def compare(city: str, store: Path) -> Counts:
+    """The change map of a city against its label, on the label's grid."""
+    with rasterio.open(IMAGES / city / "imgs_1_rect" / "B02.tif") as grid:
+        transform, crs = grid.transform, grid.crs
+    with rasterio.open(LABELS / city / "cm" / f"{city}-cm.tif") as file:
+        truth_YX = file.read(1) == 2
+    with open_dataset(store) as dataset:
+        found = dataset.change.isel(month=-1).load()
+        source, into = found.rio.transform(), CRS.from_user_input(str(found.rio.crs))
+    mapped_YX = np.full(truth_YX.shape, 255, np.uint8)
+    reproject(
+        found.values,
+        mapped_YX,
+        src_transform=source,
+        src_crs=into,
+        src_nodata=255,
+        dst_transform=transform,
+        dst_crs=crs,
+        dst_nodata=255,
+        resampling=Resampling.nearest,
+    )
+    seen_YX, changed_YX = mapped_YX != 255, mapped_YX == 1
+    return Counts(
+        int((changed_YX & truth_YX & seen_YX).sum()),
+        int((changed_YX & ~truth_YX & seen_YX).sum()),
+        int((~changed_YX & truth_YX & seen_YX).sum()),
+    )
+
+
+def main() -> None:
+    """Run and score the cities that the command line names."""
+    import rioxarray  # noqa: F401  registers .rio
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("cities", nargs="*")
+    options = parser.parse_args()
+    cities = options.cities or sorted(p.name for p in LABELS.iterdir() if p.is_dir())
+    card = models.load_card("change-s1s2-oscd")
+    print(f"model {card.name} {card.version}, split: {card.training.split}")
+    total = Counts(0, 0, 0)
+    for city in cities:
+        if run_job(spec_of(city, options.out), "local"):
+            raise SystemExit(f"{city}: the run is not complete")
+        counts = compare(city, options.out / city / "change.zarr")
+        total = Counts(*(a + b for a, b in zip(total, counts, strict=True)))
+        print(json.dumps({"city": city, **counts.figures}), flush=True)
+    print(json.dumps({"city": "pooled", **total.figures}))
+
+
+if __name__ == "__main__":
+    main()

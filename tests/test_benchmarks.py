@@ -1,0 +1,32 @@
+"""The named problems, small and untimed: that they ask what they say, not how fast the answer is."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmarks.problems import PROBLEMS, in_turn
+from cdscale import models
+from cdscale.errors import ModelError
+
+
+@pytest.mark.parametrize("name", sorted(PROBLEMS))
+def test_a_problem_answers_with_a_ratio(name: str) -> None:
+    if name == "TiledPrediction":
+        try:
+            models.load(models.load_card("change-s1s2-oscd"))
+        except ModelError as err:
+            pytest.skip(str(err))
+    answer = PROBLEMS[name].ask(128, 1)
+    assert answer.problem == name
+    assert math.isfinite(answer.ratio)
+    assert answer.ratio > 0
+    assert all(value > 0 for value in answer.figures.values())
+
+
+def test_ways_take_turns_and_the_first_turn_does_not_count() -> None:
+    calls: list[str] = []
+    medians = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b"] * 3
+    assert set(medians) == {"a", "b"}

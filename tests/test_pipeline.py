@@ -1,0 +1,196 @@
+"""The whole way: catalogue, cube, maps, change, report, answers; and tiles that are one whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cdscale import cli, query, simulate
+from cdscale.grid import to_lon_lat
+from cdscale.plan import freeze
+from cdscale.progress import Progress, status
+from cdscale.run import prepared
+from cdscale.spec.job import Job
+from cdscale.spec.run import RunSpec, load_run
+from cdscale.spec.task import Stage
+from cdscale.stages import perform
+from cdscale.store import Ledger, Store, open_dataset
+from tests.regions import REGION, do_serially, plain_spec, write_spec
+
+MONTHS = [np.datetime64(f"2022-0{m}-01", "ns") for m in (3, 4, 5, 6)]
+
+
+def whole_region(catalogue: Path, output: Path, tile: int, **changes: Any) -> dict[str, Any]:
+    """Fields of a spec of all four months of the region."""
+    return plain_spec(
+        catalogue,
+        output,
+        area=str(catalogue.parent / "area.geojson"),
+        period="2022-03..2022-06",
+        grid={"preset": "europe", "tile": tile, "chunk": 64},
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def spec(
+    region_catalogue: Path,
+    tiny_models: dict[str, Any],
+    threads: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> RunSpec:
+    """The region as one tile of 256 pixels, run to its end."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    fields = whole_region(region_catalogue, folder / "out", 256, models=tiny_models)
+    spec = load_run(write_spec(folder / "spec.yaml", fields))
+    assert cli.run_job(spec, threads) == 0
+    return spec
+
+
+def test_the_run_is_complete(spec: RunSpec) -> None:
+    found = status(freeze(spec))
+    assert found.complete
+    assert {name: part.done for name, part in found.stages.items()} == {
+        "compose": 4,
+        "map": 4,
+        "change": 1,
+    }
+    assert all(
+        sum(counts["s2_quality"].values()) == 256 * 256
+        for counts in found.stages["compose"].pixels.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("store", "months"), [("cube", MONTHS), ("urban", MONTHS), ("change", MONTHS[-1:])]
+)
+def test_plain_xarray_reads_the_stores(spec: RunSpec, store: str, months: list[Any]) -> None:
+    with xr.open_zarr(spec.folder / f"{store}.zarr", consolidated=False) as data:
+        assert dict(data.sizes)["y"] == dict(data.sizes)["x"] == 256
+        assert data.month.values.tolist() == np.array(months).tolist()
+        raster = REGION.raster
+        assert (float(data.x[0]), float(data.y[0])) == (raster.west + 5, raster.north - 5)
+        assert "SIMULATED" in data.attrs["comment"]
+        assert data.spatial_ref.attrs["crs_wkt"].startswith("PROJCRS[")
+        assert all(data[name].chunks is not None for name in data.data_vars)
+
+
+def test_the_cube_holds_what_its_quality_says(spec: RunSpec) -> None:
+    with open_dataset(spec.folder / "cube.zarr") as cube:
+        for sensor in ("s2", "s1"):
+            valid = (cube[f"{sensor}_quality"] == 4).values
+            has = np.isfinite(cube[sensor].values).any(axis=1)
+            assert (valid == has).all()
+            assert valid.mean() > 0.5
+            assert (cube[f"{sensor}_scenes"].values[valid] > 0).all()
+
+
+def test_the_maps_are_there_where_a_sensor_saw_the_ground(spec: RunSpec) -> None:
+    with (
+        open_dataset(spec.folder / "cube.zarr") as cube,
+        open_dataset(spec.folder / "urban.zarr") as urban,
+    ):
+        seen = (cube.s1_quality == 4).values | (cube.s2_quality == 4).values
+        assert (np.isfinite(urban.probability.values) == seen).all()
+        assert ((urban.quality == 3).values == (cube.s2_quality != 4).values & seen).all()
+
+
+def test_the_truth_is_compared_with(spec: RunSpec) -> None:
+    box = spec.window().geobox(spec.lattice)
+    with open_dataset(spec.folder / "change.zarr") as change:
+        scores = simulate.score(change, simulate.truth(REGION, box))
+    assert set(scores) == {"changed_share", "series", "pair"}
+    assert set(scores["pair"]) == {"precision", "recall", "f1"}
+    assert set(scores["series"]) == {
+        "precision",
+        "recall",
+        "f1",
+        "month_error",
+        "within_one_month",
+    }
+    assert 0 <= scores["changed_share"] <= 0.3
+    assert all(0 <= scores[part][key] <= 1 for part in ("pair", "series") for key in scores["pair"])
+
+
+def test_a_report_tells_it(spec: RunSpec) -> None:
+    (page,) = spec.folder.rglob("*.html")
+    text = page.read_text(encoding="utf-8")
+    assert "SIMULATED" in text.upper()
+    assert "2022-03" in text
+
+
+def test_answers(spec: RunSpec) -> None:
+    raster = REGION.raster
+    lon, lat = to_lon_lat(raster.west + 1235, raster.north - 845, raster.crs)
+    answer = query.point(spec.folder / "urban.zarr", lon, lat)
+    with open_dataset(spec.folder / "urban.zarr") as urban:
+        there = urban.probability.isel(y=84, x=123).values
+    told = [month["probability"] for month in answer["months"]]
+    assert told == [None if np.isnan(v) else round(float(v), 6) for v in there]
+    region = query.area(spec.folder / "change.zarr", spec.aoi)
+    assert region["area_km2"] == pytest.approx(2.56**2, rel=0.01)
+    (month,) = region["months"]
+    assert month["reference_month"] == "2022-03"
+    assert sum(month["quality"]["km2"].values()) == pytest.approx(region["area_km2"])
+
+
+# -------------------------------------------------------------------------- tiled equals whole
+
+
+@pytest.fixture(scope="module")
+def tiled(
+    region_catalogue: Path,
+    tiny_models: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Job:
+    """The region as four tiles of 128 pixels, composed."""
+    folder = tmp_path_factory.mktemp("tiled")
+    fields = whole_region(region_catalogue, folder / "out", 128, models=tiny_models)
+    job = freeze(load_run(write_spec(folder / "spec.yaml", fields)))
+    do_serially(Job(spec=job.spec, scenes=job.scenes))
+    return job
+
+
+def test_four_tiles_compose_the_pixels_of_one(spec: RunSpec, tiled: Job) -> None:
+    with (
+        open_dataset(spec.folder / "cube.zarr") as one,
+        open_dataset(tiled.store_path(Stage.COMPOSE)) as four,
+    ):
+        for name in ("s1", "s1_quality", "s1_scenes", "s2_quality", "s2_scenes", "s2_clear", "s2"):
+            np.testing.assert_array_equal(four[name].values, one[name].values, err_msg=name)
+
+
+def test_four_tiles_map_the_pixels_of_one(spec: RunSpec, tiled: Job) -> None:
+    _same_cube(spec, tiled)
+    with prepared(tiled):
+        for stage in (Stage.MAP, Stage.CHANGE):
+            ready = Progress(tiled, Ledger(tiled.ledger_folder)).agenda(stage).ready
+            assert ready
+            for task, mark in ready.items():
+                perform(task, tiled, mark)
+    for stage in ("urban", "change"):
+        with (
+            open_dataset(spec.folder / f"{stage}.zarr") as one,
+            open_dataset(tiled.spec.folder / f"{stage}.zarr") as four,
+        ):
+            for name in one.data_vars:
+                np.testing.assert_array_equal(
+                    four[name].values, one[name].values, err_msg=f"{stage} {name}"
+                )
+
+
+def _same_cube(spec: RunSpec, tiled: Job) -> None:
+    """Give the tiled run the pixels of the whole one."""
+    whole = freeze(spec)
+    source = Store(whole.store_path(Stage.COMPOSE), whole.layouts[Stage.COMPOSE])
+    target = Store(tiled.store_path(Stage.COMPOSE), tiled.layouts[Stage.COMPOSE])
+    (tile,) = whole.tiles
+    for month in spec.period:
+        full = {v.name: source.read(v.name, tile, month) for v in source.spec.variables}
+        for small in tiled.tiles:
+            y, x = target.spec.window.slices(target.spec.grid, small)
+            target.write(small, month, {name: block[..., y, x] for name, block in full.items()})

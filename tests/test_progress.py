@@ -1,0 +1,306 @@
+"""Receipts decide what is done: exactly what depends on a change is done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdscale.grid import Tile
+from cdscale.months import Month
+from cdscale.progress import Agenda, Progress, status
+from cdscale.spec.card import ModelCard
+from cdscale.spec.job import Job
+from cdscale.spec.scene import Scene, SceneTable
+from cdscale.spec.task import STAGE_VERSION, Stage, Task
+from cdscale.store import Ledger
+from cdscale.testing import make_scene
+from tests.regions import CORNER, a_card, made_job, pretend, receipt_of
+
+CARDS = {"urban": a_card("urban", halo=16), "change": a_card("change", halo=16)}
+APRIL, MAY = Month(2022, 4), Month(2022, 5)
+
+
+def west(stage: Stage, month: Month) -> Task:
+    return Task(stage, month, CORNER)
+
+
+def east(stage: Stage, month: Month, columns: int = 1) -> Task:
+    return Task(stage, month, Tile(CORNER.ix + columns, CORNER.iy))
+
+
+def agenda(job: Job, stage: Stage, month: Month | None = None) -> Agenda:
+    return Progress(job, Ledger(job.ledger_folder)).agenda(stage, month)
+
+
+def to_do(job: Job) -> set[str]:
+    """Tasks that are not done, whether they can start or wait."""
+    progress = Progress(job, Ledger(job.ledger_folder))
+    parts = [progress.agenda(stage) for stage in job.stages]
+    return {str(task) for part in parts for task in (*part.ready, *part.waiting)}
+
+
+def redo(job: Job) -> set[str]:
+    """Tasks that are done again until all is done, step by step as a run does it."""
+    done: set[str] = set()
+    for stage in job.stages:
+        progress = Progress(job, Ledger(job.ledger_folder))
+        part = progress.agenda(stage)
+        assert part.waiting == ()
+        done |= {str(task) for task in part.ready}
+        pretend(job, stage)
+    assert to_do(job) == set()
+    return done
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Two tiles side by side, two months, both networks; nothing done."""
+    return made_job(tmp_path, cards=CARDS)
+
+
+@pytest.fixture
+def done(job: Job) -> Job:
+    pretend(job)
+    return job
+
+
+def test_a_new_run_can_compose_and_nothing_else(job: Job) -> None:
+    compose, urban, change = (agenda(job, stage) for stage in job.stages)
+    assert (len(compose.done), len(compose.ready), len(compose.waiting)) == (0, 4, 0)
+    assert (len(urban.done), len(urban.ready), len(urban.waiting)) == (0, 0, 4)
+    assert change.waiting == (west(Stage.CHANGE, MAY), east(Stage.CHANGE, MAY))
+
+
+def test_what_can_start_keeps_the_order_of_the_plan(job: Job) -> None:
+    assert list(agenda(job, Stage.COMPOSE).ready) == list(job.tasks(Stage.COMPOSE))
+
+
+def test_an_agenda_of_one_month_leaves_the_others_out(job: Job) -> None:
+    assert set(agenda(job, Stage.COMPOSE, MAY).ready) == {
+        west(Stage.COMPOSE, MAY),
+        east(Stage.COMPOSE, MAY),
+    }
+
+
+def test_a_map_waits_for_its_neighbours_too(job: Job) -> None:
+    (mark,) = (m for t, m in agenda(job, Stage.COMPOSE).ready.items() if t == west(t.stage, APRIL))
+    Ledger(job.ledger_folder).write(receipt_of(west(Stage.COMPOSE, APRIL), mark))
+    assert agenda(job, Stage.MAP).ready == {}
+    pretend(job, Stage.COMPOSE)
+    assert len(agenda(job, Stage.MAP).ready) == 4
+
+
+def test_a_map_does_not_wait_for_tiles_out_of_reach(tmp_path: Path) -> None:
+    job = made_job(tmp_path, nx=3, cards={"urban": CARDS["urban"]})
+    marks = agenda(job, Stage.COMPOSE).ready
+    for task in (west(Stage.COMPOSE, APRIL), east(Stage.COMPOSE, APRIL)):
+        Ledger(job.ledger_folder).write(receipt_of(task, marks[task]))
+    assert list(agenda(job, Stage.MAP).ready) == [west(Stage.MAP, APRIL)]
+
+
+def test_when_all_is_done_nothing_is_to_do(done: Job) -> None:
+    assert to_do(done) == set()
+    assert len(agenda(done, Stage.COMPOSE).done) == 4
+
+
+# ------------------------------------------------------------------------------ what is redone
+
+
+def with_scene(job: Job, **changes: Any) -> Job:
+    """The job, one scene of April changed."""
+    first, *rest = job.scenes.scenes
+    return with_scenes(job, Scene.model_validate(first.model_dump() | changes), *rest)
+
+
+def with_scenes(job: Job, *scenes: Scene) -> Job:
+    """The job with another table, made anew: a copy would keep what the old one remembers."""
+    return Job(spec=job.spec, scenes=SceneTable(search="made", scenes=scenes), cards=job.cards)
+
+
+def with_card(job: Job, name: str, **changes: Any) -> Job:
+    card: ModelCard = job.cards[name].model_copy(update=changes)
+    return Job(spec=job.spec, scenes=job.scenes, cards=job.cards | {name: card})
+
+
+def all_of(job: Job, *stages: Stage) -> set[str]:
+    return {str(task) for stage in stages for task in job.tasks(stage)}
+
+
+def test_a_changed_scene_redoes_its_month_and_what_compares_with_it(done: Job) -> None:
+    changed = with_scene(done, baseline="05.09")
+    compose = {str(west(Stage.COMPOSE, APRIL)), str(east(Stage.COMPOSE, APRIL))}
+    assert set(map(str, agenda(changed, Stage.COMPOSE).ready)) == compose
+    # The pixels came out as they were: nobody downstream notices.
+    assert redo(changed) == compose
+
+
+def test_a_scene_that_shrinks_redoes_the_tiles_it_left_and_those_it_kept(done: Job) -> None:
+    changed = with_scene(done, footprint=done.spec.lattice.footprint(CORNER).buffer(-1e-4).wkt)
+    assert {str(t) for t in agenda(changed, Stage.COMPOSE).ready} == {
+        str(west(Stage.COMPOSE, APRIL)),
+        str(east(Stage.COMPOSE, APRIL)),
+    }
+
+
+def test_another_scene_redoes_its_month_only(done: Job) -> None:
+    extra = make_scene("s1-more", sensor="s1", when="2022-05-20T05:00:00+00:00", bands=("vv",))
+    more = with_scenes(done, *done.scenes.scenes, extra)
+    assert {t.month for t in agenda(more, Stage.COMPOSE).ready} == {MAY}
+
+
+def test_a_composite_option_redoes_the_composites(done: Job) -> None:
+    cube = done.spec.cube.model_copy(update={"max_cloud_cover": 50.0})
+    spec = done.spec.model_copy(update={"cube": cube})
+    changed = Job(spec=spec, scenes=done.scenes, cards=done.cards)
+    assert redo(changed) == all_of(done, Stage.COMPOSE)
+
+
+def test_other_urban_weights_redo_the_urban_map_and_the_change(done: Job) -> None:
+    changed = with_card(done, "urban", weights_sha256="1" * 64)
+    assert redo(changed) == all_of(done, Stage.MAP, Stage.CHANGE)
+
+
+def test_other_change_weights_redo_the_change_only(done: Job) -> None:
+    changed = with_card(done, "change", weights_sha256="1" * 64)
+    assert redo(changed) == all_of(done, Stage.CHANGE)
+
+
+@pytest.mark.parametrize("name", ["urban", "change"])
+def test_weights_fed_another_way_are_other_weights(done: Job, name: str) -> None:
+    rule = done.cards[name].normalisation.model_copy(update={"s2_clip": (0.0, 0.5)})
+    first = Stage.MAP if name == "urban" else Stage.CHANGE
+    changed = with_card(done, name, normalisation=rule)
+    assert all_of(done, first) <= redo(changed)
+
+
+def test_what_a_card_tells_people_redoes_nothing(done: Job) -> None:
+    assert to_do(with_card(done, "urban", title="Another title", limits=("none",))) == set()
+
+
+def test_a_network_added_later_leaves_the_maps_as_they_are(tmp_path: Path) -> None:
+    urban = made_job(tmp_path, cards={"urban": CARDS["urban"]})
+    pretend(urban, Stage.COMPOSE, Stage.MAP)
+    both = Job(spec=urban.spec, scenes=urban.scenes, cards=CARDS)
+    assert to_do(both) == all_of(both, Stage.CHANGE)
+
+
+def test_other_pixels_upstream_redo_what_reads_them(tmp_path: Path) -> None:
+    job = made_job(tmp_path, nx=3, period="2022-04..2022-06", cards=CARDS)
+    pretend(job)
+    task = west(Stage.COMPOSE, MAY)
+    ledger = Ledger(job.ledger_folder)
+    receipt = ledger.read(task)
+    assert receipt is not None
+    ledger.write(receipt.model_copy(update={"checksums": {"pixels": "other"}}))
+    # The tile and its neighbour read it; the third is out of reach. May is not compared, but the
+    # urban series of the west tiles runs through it.
+    assert {t for t in to_do(job) if t.startswith("map")} == {
+        str(west(Stage.MAP, MAY)),
+        str(east(Stage.MAP, MAY)),
+    }
+    assert {t for t in to_do(job) if t.startswith("change")} == {
+        str(west(Stage.CHANGE, Month(2022, 6))),
+        str(east(Stage.CHANGE, Month(2022, 6))),
+    }
+
+
+def test_a_run_moved_to_another_cluster_redoes_nothing(done: Job) -> None:
+    workers = done.spec.workers.model_copy(update={"count": 7, "retries": 0})
+    spec = done.spec.model_copy(update={"workers": workers})
+    assert to_do(Job(spec=spec, scenes=done.scenes, cards=done.cards)) == set()
+
+
+# ------------------------------------------------------------------------ receipts that lie low
+
+
+def test_an_incomplete_receipt_is_tried_again_and_holds_until_then(job: Job) -> None:
+    pretend(job, Stage.COMPOSE, failed={"s2-2022-04": "told to fail"})
+    pretend(job, Stage.MAP, Stage.CHANGE)
+    assert to_do(job) == all_of(job, Stage.COMPOSE)
+    assert len(agenda(job, Stage.MAP).done) == 4
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda text: "", id="empty"),
+        pytest.param(lambda text: text[: len(text) // 2], id="cut short"),
+        pytest.param(lambda text: text.replace('"seconds"', '"hours"'), id="foreign"),
+        pytest.param(lambda text: "\x00" * len(text), id="zeros"),
+    ],
+)
+def test_a_damaged_receipt_counts_as_none(done: Job, spoil: Callable[[str], str]) -> None:
+    task = west(Stage.CHANGE, MAY)
+    path = done.ledger_folder / f"{task}.json"
+    path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert to_do(done) == {str(task)}
+
+
+def test_a_receipt_of_another_spec_does_not_count(done: Job) -> None:
+    other = made_job(done.spec.folder, cards=CARDS, name="other")
+    assert to_do(other) == all_of(other, *other.stages)
+
+
+def test_a_receipt_of_another_task_does_not_count(done: Job) -> None:
+    folder = done.ledger_folder
+    here, there = east(Stage.COMPOSE, APRIL), east(Stage.COMPOSE, MAY)
+    (folder / f"{there}.json").write_bytes((folder / f"{here}.json").read_bytes())
+    assert str(there) in to_do(done)
+
+
+def test_a_stage_that_writes_other_pixels_redoes_what_it_wrote(
+    done: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STAGE_VERSION, Stage.CHANGE, 99)
+    assert to_do(done) == all_of(done, Stage.CHANGE)
+
+
+# --------------------------------------------------------------------------------------- status
+
+
+def test_status_of_a_new_run(job: Job) -> None:
+    found = status(job)
+    assert not found.complete
+    assert found.stages["compose"].missing == tuple(map(str, job.tasks(Stage.COMPOSE)))
+    assert found.stages["compose"].failed == {}
+    assert [part.tasks for part in found.stages.values()] == [4, 4, 2]
+
+
+def test_status_of_a_finished_run_adds_up_the_pixels(job: Job) -> None:
+    pretend(job, pixels={"s2_quality": {"valid": 4000, "cloud": 96}})
+    found = status(job)
+    assert found.complete
+    assert [part.done for part in found.stages.values()] == [4, 4, 2]
+    each = {"s2_quality": {"valid": 8000, "cloud": 192}}
+    assert found.stages["compose"].pixels == {"2022-04": each, "2022-05": each}
+
+
+def test_status_says_what_failed_and_why(job: Job) -> None:
+    pretend(job, Stage.COMPOSE)
+    task = west(Stage.MAP, MAY)
+    Ledger(job.ledger_folder).fail(task, "the network broke")
+    found = status(job)
+    assert found.stages["map"].failed == {str(task): "the network broke"}
+    assert len(found.stages["map"].missing) == 4
+    # What failed once and was done later did not fail.
+    pretend(job, Stage.MAP)
+    assert status(job).stages["map"].failed == {}
+
+
+def test_status_names_the_scenes_that_are_missing(job: Job) -> None:
+    pretend(job, Stage.COMPOSE, failed={"s2-2022-04": "told to fail"})
+    pretend(job, Stage.MAP, Stage.CHANGE)
+    found = status(job)
+    assert not found.complete
+    compose = found.stages["compose"]
+    assert (compose.done, compose.missing) == (0, ())
+    reasons = {"s2-2022-04": "told to fail"}
+    assert compose.incomplete == dict.fromkeys(map(str, job.tasks(Stage.COMPOSE)), reasons)
+
+
+def test_status_is_plain_data(done: Job) -> None:
+    found = status(done)
+    assert type(found).model_validate_json(found.model_dump_json()) == found

@@ -1,0 +1,457 @@
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cdscale import kernels, query
+from cdscale.export import pictures, reading
+from cdscale.export.reading import Product, Tally, clusters, views
+from cdscale.export.report import MOST_LISTED, write_report
+from cdscale.grid import Area, Bounds, Tile, covered
+from cdscale.months import Month
+from cdscale.progress import Progress
+from cdscale.spec.card import ModelCard
+from cdscale.spec.cube import ChangeQuality, CubeSpec, SensorQuality, UrbanQuality
+from cdscale.spec.job import Job
+from cdscale.spec.run import RunSpec
+from cdscale.spec.scene import SceneTable
+from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.store import Ledger, create, open_dataset
+
+HOSTILE = "<script>alert('x')</script> $\\frac{ & \"quoted\""
+ROME = Bounds(12.45, 41.88, 12.4585, 41.887)
+"""Some 700 by 780 m: four tiles of 64 px, none of them wholly inside."""
+
+
+@pytest.fixture(autouse=True)
+def _coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of few pixels are drawn fast."""
+    monkeypatch.setattr(pictures, "DPI", 40)
+
+
+# -------------------------------------------------------------------------------- made-up runs
+
+
+def card(task: Any, *, simulated: bool = False, **more: Any) -> ModelCard:
+    classes = {0: "no change", 1: "urban change"} if task == "change" else {0: "open", 1: "built"}
+    values: dict[str, Any] = {
+        "name": f"{task}-made-up", "version": "0.1", "title": "a hand-made card", "task": task,
+        "family": "two-branch", "network": {}, "weights": "w.safetensors",
+        "weights_sha256": "ab" * 32, "s2_bands": ("B02", "B03", "B04"), "s1_bands": ("vv",),
+        "normalisation": {}, "halo": 0, "stride": 1, "threshold": 0.5, "classes": classes,
+        "training": {"data": "made up", "split": "none", "recipe": "none", "steps": 0,
+                     "licence": "CC0-1.0", "simulated": simulated},
+        "accuracy": {"F1": {"test": 0.5}}, "limits": ("not for use",),
+    }  # fmt: skip
+    return ModelCard.model_validate(values | more)
+
+
+def a_job(folder: Path, cards: tuple[str, ...] = (), **more: Any) -> Job:
+    """A run without scenes; its stores are then filled by hand."""
+    found = more.pop("made", {role: card(role) for role in cards})
+    choices = {role: {"card": value.name} for role, value in found.items()}
+    values: dict[str, Any] = {
+        "name": "made-up", "catalogue": "https://me:secret@example.org/stac?key=secret",
+        "collections": {"sentinel-2-l1c": "oscd-sentinel-2-l1c"},
+        "area": Area.from_bounds(ROME).geojson, "period": "2017-01..2017-03",
+        "grid": {"preset": "europe", "tile": 64, "chunk": 32},
+        "cube": {"s2_bands": ("B02", "B03", "B04"), "s1_bands": ("vv",)},
+        "models": choices, "output": str(folder),
+    }  # fmt: skip
+    scenes = more.pop("scenes", SceneTable(search="", scenes=()))
+    return Job(spec=RunSpec.check(values | more, where="test"), scenes=scenes, cards=found)
+
+
+def smooth(seed: int, tile: Tile, px: int) -> np.ndarray:
+    """Values from 0 to 1 with shapes of some pixels."""
+    noise = np.random.default_rng([seed, tile.ix, tile.iy]).random((px, px))
+    blurred = ndimage.gaussian_filter(noise, px / 24, mode="wrap")
+    return np.asarray((blurred - blurred.min()) / np.ptp(blurred), np.float32)
+
+
+def blocks(job: Job, task: Task) -> dict[str, np.ndarray]:
+    """Pixels of a task: the second month has no optical image, a corner of the first is cloud."""
+    px = job.spec.grid.tile
+    ground = smooth(1, task.tile, px)
+    cloudy = np.zeros((px, px), bool)
+    if len(job.spec.period) > 2 and task.month == job.spec.period.members[1]:
+        cloudy[:] = True
+    elif task.month == job.spec.period.first:
+        cloudy[: px // 4, : px // 4] = True
+    sensor = np.where(cloudy, SensorQuality.cloud, SensorQuality.valid).astype(np.uint8)
+    if task.stage is Stage.COMPOSE:
+        shades = np.stack([0.04 + 0.1 * f * ground for f in (0.6, 0.8, 1.0)])
+        stored = np.where(cloudy, -32768, (shades * 10000)).astype(np.int16)
+        one = np.ones((px, px), np.uint8)
+        return {
+            "s2": stored, "s2_quality": sensor, "s2_scenes": one, "s2_clear": one - cloudy,
+            "s1": ground[None], "s1_quality": np.full_like(one, SensorQuality.valid),
+            "s1_scenes": one,
+        }  # fmt: skip
+    quality: dict[bool, int]
+    if task.stage is Stage.MAP:
+        quality = {
+            True: UrbanQuality.optical_reconstructed, False: UrbanQuality.both_sensors
+        }  # fmt: skip
+        codes = np.where(cloudy, quality[True], quality[False]).astype(np.uint8)
+        return {"probability": kernels.pack_probability(ground), "quality": codes}
+    first = np.zeros((px, px), bool)
+    first[: px // 4, : px // 4] = True
+    seen = ~(first | cloudy)
+    changed = smooth(2, task.tile, px) > 0.7
+    made: dict[str, np.ndarray] = {}
+    if "change" in job.cards:
+        probability = np.where(seen, smooth(2, task.tile, px), np.float32(np.nan))
+        codes = np.where(seen, ChangeQuality.both_sensors, ChangeQuality.no_optical_before)
+        made = {
+            "probability": kernels.pack_probability(probability),
+            "change": np.where(seen, changed, 255).astype(np.uint8),
+            "quality": codes.astype(np.uint8),
+        }
+    if "urban" in job.cards:
+        months = list(job.spec.period)[1:]
+        days = np.array([m.to_numpy().astype("datetime64[D]").astype(int) for m in months])
+        which = (smooth(3, task.tile, px) * 0.999 * len(months)).astype(int)
+        made["change_month"] = np.where(changed, days[which], -1).astype(np.int32)
+    return made
+
+
+def pixel_counts(layout: CubeSpec, made: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
+    """What a stage's receipt says of its pixels."""
+    counts = {}
+    for variable in layout.variables:
+        if "flag_meanings" in variable.attrs:
+            names = variable.attrs["flag_meanings"].split()
+            codes = dict(zip(variable.attrs["flag_values"], names, strict=True))
+            values = made[variable.name].ravel().tolist()
+            counts[variable.name] = dict(Counter(codes.get(v, "no_data") for v in values))
+    return counts
+
+
+def fill(
+    job: Job, keep: Callable[[Task], bool] = lambda task: True, failed: dict[str, str] | None = None
+) -> Job:
+    """Write stores and receipts as the stages would."""
+    ledger = Ledger(job.ledger_folder)
+    for stage in job.stages:
+        store = create(job.store_path(stage), job.layouts[stage])
+        progress = Progress(job, ledger)
+        for task in job.tasks(stage):
+            mark = progress.fingerprint(task)
+            if mark is None or not keep(task):
+                continue
+            made = blocks(job, task)
+            sums = store.write(task.tile, task.month, made)
+            receipt = Receipt(
+                task=str(task), fingerprint=mark, checksums=sums,
+                failed=failed or {}, pixels=pixel_counts(store.spec, made), seconds=2.0,
+                bytes_written=store.spec.shard_bytes,
+            )  # fmt: skip
+            ledger.write(receipt)
+    return job
+
+
+class Page(HTMLParser):
+    """Tags, addresses and text of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in {"src", "href"}]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def facts_of(job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((job.spec.folder / "report.json").read_text("utf-8"))
+    return found
+
+
+def sizes(job: Job) -> dict[str, tuple[int, ...]]:
+    return {
+        path.stem: matplotlib.image.imread(BytesIO(path.read_bytes())).shape[:2]
+        for path in (job.spec.folder / "report").glob("*.png")
+    }
+
+
+# ----------------------------------------------------------------------------------- the report
+
+
+def test_a_whole_run_is_told_as_its_pixels_are(tmp_path: Path) -> None:
+    job = fill(a_job(tmp_path, ("urban", "change")))
+
+    page = Page(write_report(job, 12.5))
+    facts = facts_of(job)
+
+    made = {task.tile: blocks(job, task) for task in job.tasks(Stage.CHANGE)}
+    grid = job.spec.lattice
+    inside = {tile: covered(job.spec.aoi, grid.geobox(tile)) for tile in job.tiles}
+    pixels = sum(int(mask.sum()) for mask in inside.values())
+    (change,) = facts["changes"]
+    changed = sum(int((made[t]["change"][mask] == 1).sum()) for t, mask in inside.items())
+    unseen = sum(int((made[t]["change"][mask] == 255).sum()) for t, mask in inside.items())
+    days = Month.parse("2017-02").to_numpy().astype("datetime64[D]").astype(int)
+    february = sum(int((made[t]["change_month"][mask] == days).sum()) for t, mask in inside.items())
+    assert facts["inside_px"] == pixels > 0
+    assert change["classes_km2"] == {"urban change": pytest.approx(changed * 1e-4, abs=1e-6)}
+    assert change["no_data"] == pytest.approx(unseen / pixels, abs=1e-6)
+    assert change["not_processed"] == change["series_gaps"] == 0
+    assert list(change["series_km2"]) == ["2017-02", "2017-03"]
+    assert change["series_km2"]["2017-02"] == pytest.approx(february * 1e-4, abs=1e-6)
+    assert facts["complete"] is True
+    assert facts["completeness"]["2017-02"] == {
+        "optical": {"cloud": 1.0}, "radar": {"valid": 1.0}, "urban": {"optical_reconstructed": 1.0},
+    }  # fmt: skip
+    assert facts["reconstructed"] == ["2017-02"]
+    assert facts["timings"]["compose"]["seconds"] == 2.0 * 3 * len(job.tiles)
+    assert facts["timings"]["map"]["km2_per_hour"] == pytest.approx(0.64**2 * 1800, abs=0.1)
+    assert {"cdscale", "python", "zarr", "torch"} <= set(facts["versions"])
+    assert facts["pictures"] == [
+        f"report/{name}.png"
+        for name in ("composite-2017-01", "composite-2017-03", "probability", "change",
+                     "change-month", "completeness", "km2-2017-03")
+    ]  # fmt: skip
+    assert sorted(facts["pictures"]) == sorted(f"report/{name}.png" for name in sizes(job))
+    assert "not an area estimate" in page.text
+    assert "in 1 of 3 months: 2017-02" in page.text
+
+
+def test_the_page_needs_nothing_from_outside_and_keeps_no_secret(tmp_path: Path) -> None:
+    path = write_report(fill(a_job(tmp_path)), 1.0)
+
+    page = Page(path)
+
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    text = path.read_text("utf-8") + (tmp_path / "report.json").read_text("utf-8")
+    assert "https://example.org/stac" in text
+    assert "secret" not in text
+    assert not [p for p in tmp_path.rglob(".*") if p.is_file() and "report" in str(p)]
+
+
+def test_the_command_that_it_names_gets_an_answer_where_change_is_most_likely(
+    tmp_path: Path,
+) -> None:
+    job = fill(a_job(tmp_path / "a folder", ("urban", "change")))
+    write_report(job, 1.0)
+
+    for command, name in zip(facts_of(job)["next"], ("change", "urban", "cube"), strict=True):
+        words = shlex.split(command)
+        assert words[:3] == ["cdscale", "query", "point"]
+        assert Path(words[3]).name == f"{name}.zarr"
+        answer = query.point(Path(words[3]), float(words[5]), float(words[7]))
+        if name == "change":
+            assert answer["months"][0]["probability"] == pytest.approx(1.0, abs=0.005)
+
+
+def test_what_failed_or_is_missing_is_said_and_escaped(tmp_path: Path) -> None:
+    named = card("change", name=HOSTILE, classes={0: "no", 1: HOSTILE}, limits=(HOSTILE,))
+    job = a_job(tmp_path, made={"change": named})
+    lost = Task(Stage.COMPOSE, Month.parse("2017-03"), job.tiles[0])
+    fill(job, keep=lambda task: task != lost)
+    Ledger(job.ledger_folder).fail(lost, HOSTILE)
+
+    page = Page(write_report(job, 1.0))
+    facts = facts_of(job)
+
+    assert facts["complete"] is False
+    assert facts["problems"] == [
+        {"task": str(lost), "kind": "failed", "what": "", "reason": HOSTILE}
+    ]
+    assert "script" not in page.tags
+    assert page.text.count(HOSTILE) >= 3
+    assert "Not complete." in page.text
+    share = facts["completeness"]["2017-03"]["optical"]
+    assert share["not_processed"] + share["valid"] == pytest.approx(1.0, abs=1e-5)
+    (change,) = facts["changes"]
+    assert change["not_processed"] > 0
+    assert facts["not_done"]["change"] > 0
+
+
+def test_scenes_that_could_not_be_read_are_listed_and_then_counted(tmp_path: Path) -> None:
+    failed = {f"scene-{i:02d}": "file not found" for i in range(5)}
+    job = fill(a_job(tmp_path), failed=failed)
+
+    page = Page(write_report(job, 1.0))
+
+    everything = 5 * 3 * len(job.tiles)
+    assert len(facts_of(job)["problems"]) == everything > MOST_LISTED
+    assert page.text.count("file not found") == MOST_LISTED
+    assert f"And {everything - MOST_LISTED} more" in page.text
+    assert facts_of(job)["timings"]["compose"]["partly"] == 3 * len(job.tiles)
+
+
+@pytest.mark.parametrize("cards", [(), ("urban",), ("change",)])
+def test_a_run_without_any_pixel_has_a_report(tmp_path: Path, cards: tuple[str, ...]) -> None:
+    job = a_job(tmp_path, cards)
+
+    page = Page(write_report(job, 0.0))
+
+    assert "nothing to draw" in page.text
+    assert "No store holds data yet" in page.text
+    assert facts_of(job)["pictures"][0] == "report/completeness.png"
+
+
+def test_one_month_of_composites_is_drawn_once_and_an_older_picture_goes(tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "old.png").write_bytes(b"")
+    job = fill(a_job(tmp_path, period="2017-01"))
+
+    write_report(job, 1.0)
+
+    assert set(sizes(job)) == {"composite-2017-01", "completeness"}
+
+
+def test_without_a_change_network_the_urban_maps_are_drawn(tmp_path: Path) -> None:
+    job = fill(a_job(tmp_path, ("urban",)))
+
+    write_report(job, 1.0)
+
+    assert {"urban-2017-01", "urban-2017-03", "change-month"} <= set(sizes(job))
+    (change,) = facts_of(job)["changes"]
+    assert change["classes_km2"] == {}
+    assert change["no_data"] is None
+
+
+def test_simulated_weights_are_said_before_anything_else(tmp_path: Path) -> None:
+    job = fill(a_job(tmp_path, made={"change": card("change", simulated=True)}))
+
+    page = Page(write_report(job, 1.0))
+
+    assert page.text.index("SIMULATED") < page.text.index("Where")
+    assert len(facts_of(job)["warnings"]) == 1
+
+
+def test_a_shard_that_is_damaged_does_not_stop_the_report(tmp_path: Path) -> None:
+    job = fill(a_job(tmp_path, ("change",)))
+    shard = max(p for p in (tmp_path / "change.zarr" / "change").rglob("c/*/*/*") if p.is_file())
+    content = bytearray(shard.read_bytes())
+    content[10] ^= 255
+    shard.write_bytes(bytes(content))
+
+    page = Page(write_report(job, 1.0))
+
+    facts = facts_of(job)
+    assert facts["complete"] is False
+    assert [problem["kind"] for problem in facts["problems"]] == ["does not read back"]
+    assert "does not read back" in page.text
+
+
+def test_the_report_is_the_same_when_it_is_written_again(tmp_path: Path) -> None:
+    job = fill(a_job(tmp_path, ("change",)))
+
+    first = write_report(job, 1.0).read_bytes(), (tmp_path / "report.json").read_bytes()
+    again = write_report(job, 1.0).read_bytes(), (tmp_path / "report.json").read_bytes()
+
+    assert first == again
+
+
+def test_only_tiles_on_the_edge_of_the_area_are_read_to_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around = Area.from_bounds(Bounds(12.45, 41.88, 12.474, 41.898)).geojson
+    job = fill(a_job(tmp_path, area=around, period="2017-01"))
+    inside = {t: covered(job.spec.aoi, job.spec.lattice.geobox(t)) for t in job.tiles}
+    edge = {tile for tile, mask in inside.items() if not mask.all()}
+    cloudy = sum(int(mask[:16, :16].sum()) for mask in inside.values())
+    seen: list[Tile] = []
+
+    def spy(self: Product, name: str, task: Task, at: dict[str, Any]) -> Any:
+        seen.append(task.tile)
+        return read(self, name, task, at)
+
+    read = Product.read
+    monkeypatch.setattr(Product, "read", spy)
+    product = Product(job, Stage.COMPOSE, Progress(job, Ledger(job.ledger_folder)))
+    tally = Tally({Stage.COMPOSE: product}).count(job)
+
+    assert set(seen) == edge < set(job.tiles)
+    assert tally.inside == sum(int(mask.sum()) for mask in inside.values())
+    assert tally.codes[Stage.COMPOSE, Month(2017, 1), "s2_quality"] == {
+        "cloud": cloudy, "valid": tally.inside - cloudy,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------- views
+
+
+def site(lon: float, lat: float) -> list[list[list[float]]]:
+    """A ring of some 640 m around nothing in particular."""
+    east, north = lon + 0.0077, lat + 0.0058
+    return [[[lon, lat], [east, lat], [east, north], [lon, north], [lon, lat]]]
+
+
+def test_two_sites_far_apart_are_drawn_as_two_small_parts(tmp_path: Path) -> None:
+    area = {"type": "MultiPolygon", "coordinates": [site(12.45, 41.88), site(12.95, 42.4)]}
+    job = fill(a_job(tmp_path, area=area, period="2017-01"))
+    progress = Progress(job, Ledger(job.ledger_folder))
+
+    drawn, left_out = views(job, progress)
+    write_report(job, 1.0)
+
+    assert job.layouts[Stage.COMPOSE].shape[0] > 5000
+    assert left_out == 0
+    assert len(drawn) == 2
+    assert all(max(view.shape) < 120 and view.step == 1 for view in drawn)
+    assert {"part1-composite-2017-01", "part2-composite-2017-01"} <= set(sizes(job))
+    assert all(len(view.outlines_km) == 2 for view in drawn)
+
+
+def test_at_most_four_parts_are_drawn_and_the_others_counted(tmp_path: Path) -> None:
+    rings = [site(12.0 + 0.1 * i, 42.0) for i in range(5)]
+    area = {"type": "MultiPolygon", "coordinates": rings}
+    job = fill(a_job(tmp_path, area=area, period="2017-01"))
+
+    page = Page(write_report(job, 1.0))
+
+    assert facts_of(job)["parts_not_drawn"] == 1
+    assert page.text.count("Part ") == 4
+
+
+def test_a_large_area_is_drawn_from_every_nth_pixel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST_PX", 30)
+    job = fill(a_job(tmp_path, period="2017-01"))
+    progress = Progress(job, Ledger(job.ledger_folder))
+    whole = open_dataset(tmp_path / "cube.zarr")["s1"].values[0, 0]
+
+    (view,), _ = views(job, progress)
+    seen = Product(job, Stage.COMPOSE, progress).picture("s1", Month(2017, 1), view, "vv")
+
+    assert view.step == 3
+    assert max(view.shape) <= 30
+    np.testing.assert_array_equal(
+        seen,
+        whole[view.rows.start : view.rows.stop : 3, view.columns.start : view.columns.stop : 3],
+    )
+    left, right, bottom, top = view.extent_km
+    assert right - left == pytest.approx(view.shape[1] * 0.03)
+    assert top - bottom == pytest.approx(view.shape[0] * 0.03)
+
+
+def test_tiles_that_touch_in_a_corner_are_one_group() -> None:
+    tiles = [Tile(0, 0), Tile(1, 1), Tile(5, 5), Tile(6, 5), Tile(9, 0)]
+
+    assert clusters(tiles) == [
+        (Tile(0, 0), Tile(1, 1)), (Tile(5, 5), Tile(6, 5)), (Tile(9, 0),)
+    ]  # fmt: skip

@@ -1,0 +1,465 @@
+"""The run: a bounded window, retries by class, resuming; the same stores however it went."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from distributed import Client, Future, KilledWorker
+
+from cdscale import run
+from cdscale.cluster import GPU, Place, connect
+from cdscale.errors import PlanError, ReadError, StoreError, TaskError
+from cdscale.months import Month
+from cdscale.progress import Agenda, Progress, status
+from cdscale.run import Outcome, execute, finished, prepared, run_stage
+from cdscale.spec.job import Job
+from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.store import Ledger
+from tests.regions import (
+    SmallRun,
+    a_card,
+    do_serially,
+    made_job,
+    products,
+    receipt_of,
+    state_of,
+    thread_cluster,
+)
+
+# ------------------------------------------------------------------- tasks that act as told
+
+
+@dataclass
+class Script:
+    """What tasks do in place of their work. Workers are threads of this process and share it."""
+
+    errors: dict[str, list[Exception]] = field(default_factory=dict)
+    """For each task the errors of its first tries."""
+    failed_scenes: dict[str, str] = field(default_factory=dict)
+    tries: list[tuple[str, float]] = field(default_factory=list)
+
+
+SCRIPT = Script()
+
+
+def act(task: Task, folder: str, digest: str, fingerprint: str) -> Receipt:
+    SCRIPT.tries.append((str(task), time.monotonic()))
+    time.sleep(0.005)
+    if SCRIPT.errors.get(str(task)):
+        raise SCRIPT.errors[str(task)].pop(0)
+    receipt = receipt_of(task, fingerprint, failed=dict(SCRIPT.failed_scenes))
+    Ledger(Path(folder) / "receipts").write(receipt)
+    return receipt
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    SCRIPT.__init__()  # type: ignore[misc]
+    monkeypatch.setattr(run, "perform_from", act)
+    return SCRIPT
+
+
+@dataclass
+class Log:
+    """A watcher that remembers."""
+
+    begun: list[tuple[Stage, int, int]] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    repeated: list[tuple[str, str]] = field(default_factory=list)
+    lost: list[tuple[str, str]] = field(default_factory=list)
+
+    def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
+        self.begun.append((stage, todo, done))
+
+    def done(self, task: Task, receipt: Receipt) -> None:
+        assert receipt.task == str(task)
+        self.finished.append(str(task))
+
+    def again(self, task: Task, reason: str) -> None:
+        self.repeated.append((str(task), reason))
+
+    def failed(self, task: Task, reason: str) -> None:
+        self.lost.append((str(task), reason))
+
+
+class Counting:
+    """A client that counts what is in flight, and remembers what was asked for."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.dashboard_link = ""
+        self.nthreads, self.cancel = client.nthreads, client.cancel
+        self.flying = self.most = 0
+        self.asked: list[dict[str, Any]] = []
+
+    def submit(self, *args: Any, **options: Any) -> Future:
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        self.asked.append(options)
+        return self.client.submit(*args, **options)
+
+
+class Landing(Log):
+    """A watcher that tells a :class:`Counting` client what has landed."""
+
+    def __init__(self, client: Counting) -> None:
+        super().__init__()
+        self.client = client
+
+    def done(self, task: Task, receipt: Receipt) -> None:
+        super().done(task, receipt)
+        self.client.flying -= 1
+
+
+@pytest.fixture
+def place(threads: str) -> Iterator[Place]:
+    with Client(threads) as client:
+        yield Place(client, gpu=False)
+
+
+CARDS = {"urban": a_card("urban", halo=16), "change": a_card("change", halo=16)}
+APRIL, MAY = Month(2022, 4), Month(2022, 5)
+
+
+def tasks(job: Job, stage: Stage) -> list[str]:
+    return [str(task) for task in job.tasks(stage)]
+
+
+# -------------------------------------------------------------------------------------- window
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_never_more_in_flight_than_the_window(
+    tmp_path: Path, script: Script, place: Place, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(run, "WINDOW", window)
+    job = made_job(tmp_path, nx=5, ny=2, period="2022-04..2022-05")
+    client = Counting(place.client)
+    watcher = Landing(client)
+    with prepared(job):
+        outcome = run_stage(job, Stage.COMPOSE, Place(client, gpu=False), watcher)  # type: ignore[arg-type]
+    assert (outcome.done, outcome.complete) == (20, True)
+    assert client.most == window * 2
+    assert sorted(watcher.finished) == sorted(tasks(job, Stage.COMPOSE))
+    assert [name for name, _ in script.tries][:2] == tasks(job, Stage.COMPOSE)[:2]
+
+
+def test_names_on_the_cluster_are_those_of_the_tasks_and_never_used_twice(
+    tmp_path: Path, script: Script, place: Place
+) -> None:
+    job = made_job(tmp_path)
+    first = tasks(job, Stage.COMPOSE)[0]
+    script.errors = {first: [ReadError("later", permanent=False)]}
+    client = Counting(place.client)
+    with prepared(job):
+        run_stage(job, Stage.COMPOSE, Place(client, gpu=False), Log())  # type: ignore[arg-type]
+    keys = [asked["key"] for asked in client.asked]
+    assert ["/".join(key[:3]) for key in keys].count(first) == 2
+    assert len(set(keys)) == len(keys) == 5
+    assert all(asked["pure"] is False and asked["retries"] == 0 for asked in client.asked)
+
+
+def test_only_tasks_with_a_network_ask_for_a_gpu(
+    tmp_path: Path, script: Script, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = made_job(tmp_path, cards=CARDS)
+    asked: dict[str, Any] = {}
+    send = place.client.submit
+
+    def submit(*args: Any, resources: Any, **options: Any) -> Future:
+        asked[options["key"][0]] = resources  # the cluster has none: do not insist
+        return send(*args, **options)
+
+    monkeypatch.setattr(place.client, "submit", submit)
+    with prepared(job):
+        for stage in job.stages:
+            assert run_stage(job, stage, Place(place.client, gpu=True), Log()).complete
+    assert asked == {"compose": None, "map": GPU, "change": GPU}
+
+
+def test_one_month_of_a_stage(tmp_path: Path, script: Script, place: Place) -> None:
+    job = made_job(tmp_path)
+    watcher = Log()
+    with prepared(job):
+        outcome = run_stage(job, Stage.COMPOSE, place, watcher, MAY)
+    assert sorted(watcher.finished) == tasks(job, Stage.COMPOSE)[2:]
+    assert watcher.begun == [(Stage.COMPOSE, 2, 0)]
+    assert outcome.done == 2
+
+
+# ------------------------------------------------------------------------------------- retries
+
+
+def test_what_may_pass_is_tried_again_after_a_growing_pause(
+    tmp_path: Path, script: Script, threads: str
+) -> None:
+    job = made_job(tmp_path)
+    first, *others = tasks(job, Stage.COMPOSE)
+    script.errors = {first: [ReadError("scene A: HTTP 503", permanent=False), TimeoutError("slow")]}
+    watcher = Log()
+    outcome = execute(job, threads, watcher)
+    assert (outcome.done, outcome.complete) == (4, True)
+    assert watcher.repeated == [(first, "scene A: HTTP 503"), (first, "TimeoutError: slow")]
+    times = [when for name, when in script.tries if name == first]
+    pauses = [b - a for a, b in itertools.pairwise(times)]
+    # Half a second, then one, less up to half of it by chance; the rest is the scheduler's.
+    assert pauses[0] >= 0.25
+    assert pauses[1] >= 0.5
+    # The others did not wait for it.
+    assert [name for name, _ in script.tries][-2:] == [first, first]
+    assert sorted(others) == sorted(watcher.finished[:3])
+    assert status(job).complete
+
+
+@pytest.mark.parametrize("attempt", range(12))
+def test_pauses_are_bounded(tmp_path: Path, attempt: int) -> None:
+    task = made_job(tmp_path).tasks(Stage.COMPOSE)[0]
+    later = run._Try(task, "", attempt).next()
+    pause = later.not_before - time.monotonic()
+    assert later.attempt == attempt + 1
+    assert 0 < pause <= min(run.LONGEST_PAUSE, 0.5 * 2**attempt)
+
+
+def test_what_does_not_pass_is_given_up_in_the_end(
+    tmp_path: Path, script: Script, threads: str
+) -> None:
+    job = made_job(tmp_path, workers={"count": 1, "memory": "2GiB", "retries": 1})
+    first = tasks(job, Stage.COMPOSE)[0]
+    script.errors = {first: [ReadError(f"try {i}", permanent=False) for i in range(9)]}
+    watcher = Log()
+    outcome = execute(job, threads, watcher)
+    assert outcome.failed == {first: "try 1"}
+    assert [name for name, _ in script.tries].count(first) == 2
+    assert not outcome.complete
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ReadError("scene A: no such file", permanent=True), "scene A: no such file"),
+        (StoreError("the store is gone"), "the store is gone"),
+        (TaskError("x does not read back"), "TaskError: x does not read back"),
+        (ValueError("two\n  lines"), "ValueError: two lines"),
+        (MemoryError(), "MemoryError"),
+        (
+            KilledWorker("key", SimpleNamespace(address="tcp://a"), 3),  # type: ignore[arg-type]
+            "its worker died several times on it; it may need more memory than a worker has",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_cannot_pass_is_not_tried_again_and_stops_nobody(
+    tmp_path: Path, script: Script, threads: str, error: Exception, reason: str
+) -> None:
+    job = made_job(tmp_path, nx=4, period="2022-04", cards={"urban": CARDS["urban"]})
+    first, *others = tasks(job, Stage.COMPOSE)
+    script.errors = {first: [error, error]}
+    watcher = Log()
+    outcome = execute(job, threads, watcher)
+    assert [name for name, _ in script.tries].count(first) == 1
+    assert watcher.lost == [(first, reason)]
+    assert outcome.failed == {first: reason}
+    # The tile and its neighbour wait for it; the two beyond do not.
+    assert sorted(watcher.finished) == sorted([*others, *tasks(job, Stage.MAP)[2:]])
+    assert (outcome.done, outcome.waiting, outcome.complete) == (5, 2, False)
+    found = status(job)
+    assert found.stages["compose"].failed == {first: reason}
+    assert found.stages["map"].missing == tuple(tasks(job, Stage.MAP)[:2])
+    # The next run tries it again, and does what waited.
+    script.errors = {}
+    after = execute(job, threads, Log())
+    assert (after.done, after.complete) == (3, True)
+    assert status(job).stages["compose"].failed == {}
+
+
+def test_outcomes_add_up() -> None:
+    whole = Outcome()
+    whole.add(Outcome(done=2, failed={"a": "x"}, seconds=1.5))
+    assert not whole.complete
+    whole.add(Outcome(done=1, incomplete={"b": {"scene": "y"}}, waiting=1, seconds=0.5))
+    assert whole == Outcome(3, {"a": "x"}, {"b": {"scene": "y"}}, 1, 2.0)
+    assert Outcome(done=3).complete
+
+
+def test_an_incomplete_task_is_tried_by_the_next_run_and_not_by_this_one(
+    tmp_path: Path, script: Script, threads: str
+) -> None:
+    job = made_job(tmp_path, period="2022-04")
+    script.failed_scenes = {"s2-2022-04": "told to fail"}
+    outcome = execute(job, threads, Log())
+    assert outcome.incomplete == dict.fromkeys(tasks(job, Stage.COMPOSE), script.failed_scenes)
+    assert (outcome.done, outcome.complete, len(script.tries)) == (2, False, 2)
+    assert not finished(job)
+    script.failed_scenes = {}
+    assert execute(job, threads, Log()).complete
+    assert (finished(job), len(script.tries)) == (True, 4)
+
+
+def test_a_scheduler_that_dies_ends_the_run_with_a_reason(
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdscale.cluster.CONNECT_SECONDS", 1)
+    job = made_job(tmp_path, nx=8, ny=2)
+    cluster = thread_cluster()
+
+    class Killer(Log):
+        def done(self, task: Task, receipt: Receipt) -> None:
+            super().done(task, receipt)
+            if len(self.finished) == 3:
+                cluster.close()
+
+    with pytest.raises(PlanError, match=r"cluster does not answer any more.*run again"):
+        execute(job, cluster.scheduler_address, Killer())
+    assert 3 <= len(status(job).stages["compose"].missing) < 32
+
+
+# ------------------------------------------------------------------------- lock, sweep, quiet
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    job = made_job(tmp_path)
+    with (
+        prepared(job),
+        pytest.raises(PlanError, match=f"another run is at work in {tmp_path}.*--output"),
+        prepared(job),
+    ):
+        pass
+    with prepared(job):
+        pass
+
+
+def test_a_second_run_elsewhere_is_not(tmp_path: Path) -> None:
+    with prepared(made_job(tmp_path / "a")), prepared(made_job(tmp_path / "b")):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(StoreError, match=r"cannot write to .*file/out.*--output"),
+        prepared(made_job(tmp_path / "file" / "out")),
+    ):
+        pass
+
+
+def test_half_written_shards_are_swept_before_and_after(tmp_path: Path) -> None:
+    job = made_job(tmp_path)
+    with prepared(job):
+        pass
+    clean = products(tmp_path)
+    shard = tmp_path / "cube.zarr" / "s2" / "c" / "0"
+    shard.mkdir(parents=True)
+    (shard / "before.partial").write_bytes(b"x")
+    with prepared(job):
+        assert products(tmp_path) == clean
+        (shard / "after.partial").write_bytes(b"x")
+    assert products(tmp_path) == clean
+
+
+def test_a_store_half_made_by_a_killed_driver_is_made_again(tmp_path: Path) -> None:
+    whole = made_job(tmp_path / "whole")
+    with prepared(whole):
+        pass
+    job = made_job(tmp_path / "broken")
+    left = tmp_path / "broken" / ".cube.zarr.new"
+    left.mkdir(parents=True)
+    (left / "zarr.json").write_text("{")
+    with prepared(job):
+        pass
+    assert products(tmp_path / "broken") == products(tmp_path / "whole")
+
+
+def test_when_all_is_done_nothing_is_written_and_no_cluster_started(small_run: SmallRun) -> None:
+    before = state_of(small_run.output)
+    job = small_run.job(small_run.output.parent)
+    watcher = Log()
+    assert execute(job, "tcp://127.0.0.1:1", watcher) == Outcome()
+    assert watcher == Log()
+    assert state_of(small_run.output) == before
+
+
+# ------------------------------------------------------------------ the same stores, however
+
+
+def test_a_run_on_a_cluster_makes_the_same_stores(
+    small_run: SmallRun, threads: str, tmp_path: Path
+) -> None:
+    outcome = execute(small_run.job(tmp_path), threads, Log())
+    assert (outcome.done, outcome.complete) == (10, True)
+    assert products(tmp_path / "out") == small_run.products
+
+
+def test_more_workers_another_window_another_order_make_the_same_stores(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agenda = Progress.agenda
+
+    def shuffled(self: Progress, stage: Stage, month: Month | None = None) -> Agenda:
+        found = agenda(self, stage, month)
+        ready = list(found.ready.items())
+        random.Random(4).shuffle(ready)
+        return Agenda(found.done, dict(ready), found.waiting)
+
+    monkeypatch.setattr(Progress, "agenda", shuffled)
+    monkeypatch.setattr(run, "WINDOW", 1)
+    job = small_run.job(tmp_path)
+    with (
+        thread_cluster(threads=4) as cluster,
+        prepared(job),
+        connect(cluster.scheduler_address, job.spec.workers) as place,
+    ):
+        assert place.slots == 4
+        assert all(run_stage(job, stage, place, Log()).complete for stage in job.stages)
+    assert products(tmp_path / "out") == small_run.products
+
+
+def test_a_run_done_in_parts_makes_the_same_stores(small_run: SmallRun, tmp_path: Path) -> None:
+    job = small_run.job(tmp_path)
+    do_serially(job)
+    ledger = Ledger(job.ledger_folder)
+    # Some work is lost: receipts with and without their shards.
+    for stage in (Stage.COMPOSE, Stage.MAP):
+        (job.ledger_folder / f"{job.tasks(stage)[0]}.json").unlink()
+    shutil.rmtree(job.store_path(Stage.MAP) / "probability" / "c")
+    for task in job.tasks(Stage.MAP):
+        (job.ledger_folder / f"{task}.json").unlink(missing_ok=True)
+    progress = Progress(job, ledger)
+    assert len(progress.agenda(Stage.COMPOSE).ready) == 1
+    do_serially(job, seed=1)
+    assert finished(job)
+    assert products(tmp_path / "out") == small_run.products
+
+
+def test_a_scene_that_cannot_be_read_is_read_by_a_later_run(
+    small_run: SmallRun, threads: str, tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "catalogue"
+    shutil.copytree(small_run.catalogue.parent, catalogue)
+    job = small_run.job(tmp_path, catalogue=str(catalogue))
+    scene = next(s for s in job.scenes.scenes if s.sensor == "s1" and s.serves(MAY))
+    path = Path(scene.assets["vv"].href)
+    content = path.read_bytes()
+    path.unlink()
+    outcome = execute(job, threads, Log())
+    assert not outcome.complete
+    assert outcome.failed == {}
+    missing = {name: set(scenes) for name, scenes in outcome.incomplete.items()}
+    assert missing == {name: {scene.id} for name in tasks(job, Stage.COMPOSE)[2:]}
+    assert products(tmp_path / "out").keys() == small_run.products.keys()
+    assert products(tmp_path / "out") != small_run.products
+    path.write_bytes(content)
+    watcher = Log()
+    assert execute(job, threads, watcher).complete
+    # The month's composites, its maps, and the changes up to it; April is as it was.
+    assert {name for name in watcher.finished if "/2022-04/" in name} == set()
+    assert len(watcher.finished) == 6
+    assert products(tmp_path / "out") == small_run.products
