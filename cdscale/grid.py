@@ -51,6 +51,8 @@ class Preset(NamedTuple):
     extent: Bounds
     """Metres; multiples of 204.8 km, that is of ten default tiles."""
     lon_lat: Bounds
+    """Where ``auto`` chooses it: the first of the table whose box holds the area. Arabia goes with
+    Africa, whose projection bends it far less than that of Asia."""
 
 
 PRESETS = {

@@ -140,6 +140,11 @@ def pack_reflectance(reflectance_BYX: Float, *, scale: float, fill: int) -> NDAr
     return packed
 
 
+def pack_count(count_YX: NDArray[np.uint16]) -> UInt8:
+    """Counts as bytes; 255 stands for 255 and more."""
+    return np.minimum(count_YX, 255).astype(np.uint8)
+
+
 def pack_probability(probability_YX: Float) -> UInt8:
     """Probability in steps of 1/250, 255 where it is NaN."""
     steps = np.rint(np.clip(np.nan_to_num(probability_YX), 0, 1) * PROBABILITY_LEVELS)

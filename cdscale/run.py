@@ -286,7 +286,8 @@ class _Window:
             time.sleep(0.05)
             return []
         try:
-            wait(list(self._flying), timeout=1.0, return_when="FIRST_COMPLETED")
+            with self.place.client.as_current():
+                wait(list(self._flying), timeout=1.0, return_when="FIRST_COMPLETED")
         except TimeoutError:
             return []
         return [future for future in self._flying if future.done()]

@@ -140,8 +140,8 @@ def _compose_optical(work: Work, scenes: list[Scene], geobox: GeoBox) -> None:
     """The clearest scene first, holes filled from the next clearest."""
     bands = work.job.spec.cube.s2_bands
     composite_BYX = np.full((len(bands), *geobox.shape), np.nan, np.float32)
-    covered_YX = np.zeros(geobox.shape, np.uint8)
-    clear_YX = np.zeros(geobox.shape, np.uint8)
+    covered_YX = np.zeros(geobox.shape, np.uint16)
+    clear_YX = np.zeros(geobox.shape, np.uint16)
     failed_YX = np.zeros(geobox.shape, bool)
     views = []
     for scene in scenes:
@@ -172,8 +172,8 @@ def _compose_optical(work: Work, scenes: list[Scene], geobox: GeoBox) -> None:
             composite_BYX, scale=variable.scale or 1.0, fill=int(variable.fill)
         ),
         "s2_quality": _sensor_quality(covered_YX > 0, failed_YX, valid_YX),
-        "s2_scenes": covered_YX,
-        "s2_clear": clear_YX,
+        "s2_scenes": kernels.pack_count(covered_YX),
+        "s2_clear": kernels.pack_count(clear_YX),
     }
 
 
@@ -196,7 +196,7 @@ def _compose_radar(work: Work, scenes: list[Scene], geobox: GeoBox) -> None:
     """Mean of the month in linear power, over the scenes of each orbit and then over orbits."""
     bands = work.job.spec.cube.s1_bands
     mean = kernels.PowerMean((len(bands), *geobox.shape))
-    covered_YX = np.zeros(geobox.shape, np.uint8)
+    covered_YX = np.zeros(geobox.shape, np.uint16)
     failed_YX = np.zeros(geobox.shape, bool)
     for scene in scenes:
         there = tuple(band for band in bands if band in scene.assets)
@@ -216,7 +216,7 @@ def _compose_radar(work: Work, scenes: list[Scene], geobox: GeoBox) -> None:
     work.blocks |= {
         "s1": power_BYX,
         "s1_quality": _sensor_quality(covered_YX > 0, failed_YX, valid_YX),
-        "s1_scenes": covered_YX,
+        "s1_scenes": kernels.pack_count(covered_YX),
     }
 
 

@@ -110,8 +110,8 @@ def small_run(
 
 @pytest.fixture(scope="session")
 def threads() -> Iterator[str]:
-    """Address of a cluster of two workers inside this process."""
+    """Address of a cluster of one worker inside this process."""
     from tests.regions import thread_cluster
 
-    with thread_cluster(workers=2) as cluster:
+    with thread_cluster() as cluster:
         yield cluster.scheduler_address

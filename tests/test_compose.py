@@ -362,7 +362,6 @@ def test_sensors_do_not_touch_each_other() -> None:
         np.testing.assert_array_equal(work.blocks[name], only.blocks[name])
 
 
-@pytest.mark.xfail(reason="stages counts scenes in uint8 and 256 of them wrap round to none")
 def test_many_scenes_are_counted_and_not_wrapped_round() -> None:
     """At the polar circle a month holds hundreds of scenes; 256 of them are not none."""
     number = 256

@@ -77,8 +77,6 @@ def test_the_simulated_example_is_the_demos(
 
 def test_the_models_of_the_examples_ship() -> None:
     known = {card.name for card in models.list_cards()}
-    if not known:
-        pytest.skip("no weights are here yet")
     named = set()
     for name in NAMES:
         text = (EXAMPLES / f"{name}.yaml").read_text(encoding="utf-8")

@@ -32,6 +32,8 @@ OWNERS = {
     "dask_cuda": {"cluster"},
     "distributed": {"cluster", "run"},
     "fastapi": {"serve"},
+    "jinja2": {"export"},
+    "matplotlib": {"export"},
     "odc": {"grid"},
     "prefect": set(),
     "pydantic": {"spec"},
