@@ -229,7 +229,8 @@ def _show_plan(priced: Plan) -> None:
     out.print(table)
     out.print(
         f"About {priced.seconds:.0f} s on {priced.workers} workers of "
-        f"{_bytes(priced.memory_per_worker)}; {_bytes(priced.disk_free)} free in {_shown(Path(priced.output))}"
+        f"{_bytes(priced.memory_per_worker)}; {_bytes(priced.disk_free)} free in "
+        f"{_shown(Path(priced.output))}"
     )
 
 

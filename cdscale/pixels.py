@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
 import dask
 import numpy as np
 import rasterio
+import requests
 import stackstac
 from numpy.typing import NDArray
 from rasterio.dtypes import in_dtype_range
@@ -36,6 +38,10 @@ GDAL_OPTIONS = {
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
     "GDAL_CACHEMAX": 256,
 }
+TOKENS = "https://planetarycomputer.microsoft.com/api/sas/v1/token"
+"""Where the Planetary Computer hands out tokens, one for each collection; they last some 45 min."""
+TOKEN_SPARE = timedelta(minutes=5)
+"""A token is not used when less than this is left of it."""
 REMOTE_THREADS = 8
 """Reading over a network waits; these many assets are asked for at once."""
 
@@ -75,8 +81,61 @@ class Reader(Protocol):
         ...
 
 
+class Tokens:
+    """Tokens that let assets be read, fetched when needed and kept until shortly before they end.
+
+    They live in this process only: stores, receipts and errors hold hrefs without them.
+
+    Parameters
+    ----------
+    address : str
+        Where they are handed out, by collection.
+    """
+
+    def __init__(self, address: str = TOKENS) -> None:
+        self._address = address
+        self._kept: dict[str, tuple[str, datetime]] = {}
+
+    def sign(self, href: str, scene: Scene) -> str:
+        """The href as it can be opened now.
+
+        Raises
+        ------
+        ReadError
+            When no token is to be had.
+        """
+        if scene.signing == "none":
+            return href
+        token, ends = self._kept.get(scene.collection, ("", datetime.min.replace(tzinfo=UTC)))
+        if datetime.now(UTC) + TOKEN_SPARE >= ends:
+            token, ends = self._fetch(scene)
+            self._kept[scene.collection] = token, ends
+        return f"{href}?{token}"
+
+    def _fetch(self, scene: Scene) -> tuple[str, datetime]:
+        try:
+            answer = requests.get(f"{self._address}/{scene.collection}", timeout=30)
+            answer.raise_for_status()
+            said = answer.json()
+            return str(said["token"]), datetime.fromisoformat(said["msft:expiry"]).astimezone(UTC)
+        except (requests.RequestException, KeyError, TypeError, ValueError) as err:
+            raise ReadError(
+                f"scene {scene.id}: no token for {scene.collection} ({type(err).__name__})",
+                permanent=False,
+            ) from None
+
+
 class StackstacReader:
-    """Reads through stackstac, one scene at a time, warped straight onto the GeoBox."""
+    """Reads through stackstac, one scene at a time, warped straight onto the GeoBox.
+
+    Parameters
+    ----------
+    tokens : Tokens, optional
+        Signs what must be signed to be read.
+    """
+
+    def __init__(self, tokens: Tokens | None = None) -> None:
+        self._tokens = tokens or Tokens()
 
     def mask(self, scene: Scene, geobox: GeoBox) -> NDArray[np.uint8]:
         """See :class:`Reader`."""
@@ -99,9 +158,10 @@ class StackstacReader:
     ) -> NDArray[np.float32]:
         """Stored numbers as float32, NaN where the file has none."""
         remote = any("://" in asset.href for asset in assets.values())
+        hrefs = {name: self._tokens.sign(a.href, scene) for name, a in assets.items()}
         try:
             stack = stackstac.stack(
-                [_item(scene, assets, geobox)],
+                [_item(scene, hrefs, geobox)],
                 assets=list(assets),
                 epsg=_code(geobox),
                 resolution=abs(geobox.resolution.x),
@@ -115,7 +175,9 @@ class StackstacReader:
                 band_coords=False,
                 resampling=resampling,
                 chunksize=max(geobox.shape),
-                reader=partial(_Warped, nodata={a.href: a.nodata for a in assets.values()}),
+                reader=partial(
+                    _Warped, nodata={hrefs[name]: a.nodata for name, a in assets.items()}
+                ),
                 gdal_env=stackstac.DEFAULT_GDAL_ENV.updated(always=GDAL_OPTIONS),
             )
             scheduler = "threads" if remote else "synchronous"
@@ -171,7 +233,7 @@ class _Warped(AutoParallelRioReader):  # type: ignore[misc]
         return SingleThreadedRioDataset(self.gdal_env, file, vrt=warped)
 
 
-def _item(scene: Scene, assets: dict[str, Asset], geobox: GeoBox) -> dict[str, Any]:
+def _item(scene: Scene, hrefs: dict[str, str], geobox: GeoBox) -> dict[str, Any]:
     """The scene as the STAC 1.0 item that stackstac reads.
 
     The window is always given by the GeoBox, so the item's own projection would only be used to
@@ -186,7 +248,7 @@ def _item(scene: Scene, assets: dict[str, Asset], geobox: GeoBox) -> dict[str, A
         "geometry": None,
         "bbox": None,
         "properties": {"datetime": scene.start.isoformat(), **place},
-        "assets": {name: {"href": asset.href} for name, asset in assets.items()},
+        "assets": {name: {"href": href} for name, href in hrefs.items()},
     }
 
 

@@ -21,7 +21,7 @@ from cdscale.store import Ledger, open_store
 
 WORKER_BYTES = 600_000_000
 """Of a worker with every library loaded and no work."""
-NETWORK_BYTES_PER_PIXEL = 1000
+NETWORK_BYTES_PER_PIXEL = 2000
 """Of activations, at most, in a window of 512 pixels and its halo; measured, see predict.Tiling."""
 COMPRESSED = 0.7
 """Bytes on disk for one in memory; Sentinel-2 packs to 0.6, radar hardly at all."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,13 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
 
 def perform_from(task: Task, folder: str, digest: str, fingerprint: str) -> Receipt:
     """:func:`perform` for a worker, which finds the job in the run's folder."""
-    return perform(task, _job(folder, digest), fingerprint)
+    return perform(task, _job(folder, digest), fingerprint, _reader())
+
+
+@cache
+def _reader() -> Reader:
+    # One a process: it keeps what lets it read.
+    return StackstacReader()
 
 
 @lru_cache(maxsize=2)

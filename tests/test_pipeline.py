@@ -189,14 +189,14 @@ def test_four_tiles_map_the_pixels_of_one(spec: RunSpec, tiled: Job) -> None:
             assert ready
             for task, mark in ready.items():
                 perform(task, tiled, mark)
-    for stage in ("urban", "change"):
+    for store in ("urban", "change"):
         with (
-            open_dataset(spec.folder / f"{stage}.zarr") as one,
-            open_dataset(tiled.spec.folder / f"{stage}.zarr") as four,
+            open_dataset(spec.folder / f"{store}.zarr") as one,
+            open_dataset(tiled.spec.folder / f"{store}.zarr") as four,
         ):
             for name in one.data_vars:
                 np.testing.assert_array_equal(
-                    four[name].values, one[name].values, err_msg=f"{stage} {name}"
+                    four[name].values, one[name].values, err_msg=f"{store} {name}"
                 )
 
 

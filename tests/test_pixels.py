@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import requests
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -344,3 +346,68 @@ def test_real_scenes_are_gdals_own(data_root: Path) -> None:
             np.testing.assert_allclose(values, expected, rtol=1e-6)
         classes = warp(Path(scene.mask.href), target, nodata=0, how=Resampling.nearest)
         np.testing.assert_array_equal(READER.mask(scene, target), np.nan_to_num(classes))
+
+
+# ----------------------------------------------------------------------------------------- tokens
+
+
+class _Answer:
+    def __init__(self, said: object) -> None:
+        self._said = said
+
+    def raise_for_status(self) -> None:
+        if self._said is None:
+            raise requests.HTTPError("503")
+
+    def json(self) -> object:
+        return self._said
+
+
+def _handing_out(monkeypatch: pytest.MonkeyPatch, minutes: float) -> list[str]:
+    """Tokens t1, t2, ... that last so long; the addresses that were asked."""
+    asked: list[str] = []
+
+    def get(address: str, timeout: float) -> _Answer:
+        asked.append(address)
+        ends = datetime.now(UTC) + timedelta(minutes=minutes)
+        return _Answer({"token": f"sig=t{len(asked)}", "msft:expiry": ends.isoformat()})
+
+    monkeypatch.setattr(pixels.requests, "get", get)
+    return asked
+
+
+def _signed_scene(collection: str = "sentinel-2-l2a") -> Scene:
+    return make_scene("a").model_copy(
+        update={"signing": "planetary-computer", "collection": collection}
+    )
+
+
+def test_one_token_serves_a_collection_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _handing_out(monkeypatch, minutes=45)
+    tokens = pixels.Tokens("https://tokens.example")
+    hrefs = [tokens.sign("https://x/B02.tif", _signed_scene()) for _ in range(3)]
+    assert hrefs == ["https://x/B02.tif?sig=t1"] * 3
+    tokens.sign("https://x/vv.tif", _signed_scene("sentinel-1-rtc"))
+    assert asked == [f"https://tokens.example/{c}" for c in ("sentinel-2-l2a", "sentinel-1-rtc")]
+
+
+def test_a_token_about_to_end_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _handing_out(monkeypatch, minutes=1)
+    tokens = pixels.Tokens()
+    signed = [tokens.sign("https://x/B02.tif", _signed_scene()) for _ in range(2)]
+    assert signed == ["https://x/B02.tif?sig=t1", "https://x/B02.tif?sig=t2"]
+    assert len(asked) == 2
+
+
+def test_what_needs_no_token_asks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _handing_out(monkeypatch, minutes=45)
+    assert pixels.Tokens().sign("/data/B02.tif", make_scene("a")) == "/data/B02.tif"
+    assert not asked
+
+
+@pytest.mark.parametrize("said", [None, {}, [], {"token": "t", "msft:expiry": "soon"}])
+def test_no_token_may_pass(monkeypatch: pytest.MonkeyPatch, said: object) -> None:
+    monkeypatch.setattr(pixels.requests, "get", lambda *_, **__: _Answer(said))
+    with pytest.raises(ReadError, match="no token for sentinel-2-l2a") as caught:
+        pixels.Tokens().sign("https://x/B02.tif", _signed_scene())
+    assert not caught.value.permanent

@@ -255,9 +255,8 @@ def test_simulated_weights_take_simulated_scenes(
 def test_a_cube_without_the_bands_of_a_network_is_refused(
     tmp_path: Path, searches: list[RunSpec]
 ) -> None:
-    bands = {"s2_bands": ["B04", "B12"], "force": True}
     with pytest.raises(ModelError, match="cannot read this cube.*a cube without B12"):
-        freeze(with_model(tmp_path, "change", **bands))
+        freeze(with_model(tmp_path, "change", force=True, s2_bands=["B04", "B12"]))
 
 
 def test_a_tile_smaller_than_the_halo_is_refused(tmp_path: Path, searches: list[RunSpec]) -> None:

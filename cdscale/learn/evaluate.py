@@ -153,7 +153,7 @@ def evaluate(recipe: ChangeRecipe, root: Path, result: Result) -> ModelCard:
     accuracy: dict[str, Any] = {
         "command": f"python -m cdscale.learn.evaluate {recipe.name}.yaml --data OSCD --run RUN",
         "how": "whole cities never trained on, every pixel once, Level-1C; 'val' also chose epoch "
-        "and threshold, 'show' chose nothing; 'equal_area': resampled bilinearly to a continental "
+        "and threshold, 'show' chose neither; 'equal_area': resampled bilinearly to a continental "
         "10 m grid, mapped there, and the probability resampled back; 's2': radar withheld",
     }
     for (split, (grid, sensors)), found in maps.items():
