@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from cdscale import __version__
-from cdscale.cluster import worker_count, worker_memory
+from cdscale.cluster import check_choice, worker_count, worker_memory
 from cdscale.errors import CdscaleError
 from cdscale.grid import Area
 from cdscale.months import Months
@@ -122,11 +122,14 @@ def run_job(spec: RunSpec, cluster: str, *, refresh: bool = False) -> int:
     from cdscale.export.report import write_report
     from cdscale.run import execute
 
+    check_choice(cluster)
     job = freeze(spec, refresh=refresh)
     priced = _price(job)
     _show_plan(priced)
     check(priced)
     if not any(stage.todo for stage in priced.stages.values()):
+        if not (spec.folder / "report.html").exists():
+            write_report(job, 0.0)
         out.print(f"Everything is done; {_shown(spec.folder)} is as it was.")
         return 0
     with _display() as display:

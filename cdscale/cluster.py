@@ -47,7 +47,8 @@ class Place:
     @property
     def dashboard(self) -> str:
         """Address of the dashboard, empty where there is none."""
-        return str(self.client.dashboard_link or "")
+        serves = "dashboard" in self.client.scheduler_info(n_workers=0).get("services", {})
+        return str(self.client.dashboard_link) if serves else ""
 
 
 def worker_count(workers: Workers) -> int:
@@ -75,6 +76,24 @@ def worker_memory(workers: Workers) -> int:
     return memory
 
 
+def check_choice(choice: str) -> None:
+    """Refuse what names no cluster, before anything is searched or made for it.
+
+    Raises
+    ------
+    SpecError
+        When it is neither ``local``, ``cuda`` nor an address.
+    """
+    if choice not in {"local", "cuda"} and "://" not in choice:
+        raise SpecError(
+            explain(
+                "unknown cluster",
+                expected="local, cuda, or an address like tcp://10.0.0.1:8786",
+                got=repr(choice),
+            )
+        )
+
+
 @contextmanager
 def connect(choice: str, workers: Workers) -> Iterator[Place]:
     """A cluster, started here or found at an address, and closed or left at the end.
@@ -93,6 +112,7 @@ def connect(choice: str, workers: Workers) -> Iterator[Place]:
     PlanError
         When there is no GPU, or no scheduler answers.
     """
+    check_choice(choice)
     with dask.config.set(_SETTINGS):
         if choice == "local":
             with _local(workers) as cluster, Client(cluster, set_as_default=False) as client:
@@ -100,17 +120,9 @@ def connect(choice: str, workers: Workers) -> Iterator[Place]:
         elif choice == "cuda":
             with _cuda(workers) as cluster, Client(cluster, set_as_default=False) as client:
                 yield Place(client, gpu=True)
-        elif "://" in choice:
+        else:
             with _at(choice) as client:
                 yield Place(client, gpu=_has_gpus(client))
-        else:
-            raise SpecError(
-                explain(
-                    "unknown cluster",
-                    expected="local, cuda, or an address like tcp://10.0.0.1:8786",
-                    got=repr(choice),
-                )
-            )
 
 
 def _local(workers: Workers) -> LocalCluster:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-import dask
 import numpy as np
 import rasterio
 import requests
@@ -42,6 +41,12 @@ TOKENS = "https://planetarycomputer.microsoft.com/api/sas/v1/token"
 """Where the Planetary Computer hands out tokens, one for each collection; they last some 45 min."""
 TOKEN_SPARE = timedelta(minutes=5)
 """A token is not used when less than this is left of it."""
+TOLERANCE = 1e-4
+"""Pixels by which a warped place may be off. GDAL's own eighth of a pixel, interpolated over each
+tile anew, is a seam between tiles; this costs no more, while 1e-9 takes five times as long."""
+METRES_PER_DEGREE = 111_320.0
+COARSER = 1.5
+"""Pixels of the grid in one of the file from which on the kernel widens."""
 REMOTE_THREADS = 8
 """Reading over a network waits; these many assets are asked for at once."""
 
@@ -159,6 +164,7 @@ class StackstacReader:
         """Stored numbers as float32, NaN where the file has none."""
         remote = any("://" in asset.href for asset in assets.values())
         hrefs = {name: self._tokens.sign(a.href, scene) for name, a in assets.items()}
+        nodata = {hrefs[name]: asset.nodata for name, asset in assets.items()}
         try:
             stack = stackstac.stack(
                 [_item(scene, hrefs, geobox)],
@@ -175,14 +181,13 @@ class StackstacReader:
                 band_coords=False,
                 resampling=resampling,
                 chunksize=max(geobox.shape),
-                reader=partial(
-                    _Warped, nodata={hrefs[name]: a.nodata for name, a in assets.items()}
-                ),
+                reader=partial(_Warped, nodata=nodata),
                 gdal_env=stackstac.DEFAULT_GDAL_ENV.updated(always=GDAL_OPTIONS),
             )
+            # Named here, not in dask's settings, which all threads of a worker share; and never
+            # left to the worker's own client, to which a task would then send tasks.
             scheduler = "threads" if remote else "synchronous"
-            with dask.config.set(scheduler=scheduler, num_workers=REMOTE_THREADS):
-                raw = np.asarray(stack.data[0].compute())
+            raw = np.asarray(stack.data[0].compute(scheduler=scheduler, num_workers=REMOTE_THREADS))
         except (RuntimeError, RasterioError, OSError) as err:
             # Not chained: a traceback would show the query that the message leaves out.
             raise _read_error(scene, err, remote=remote) from None
@@ -228,9 +233,22 @@ class _Warped(AutoParallelRioReader):  # type: ignore[misc]
                 src_nodata=nodata,
                 nodata=nodata,
                 add_alpha=nodata is None,
+                tolerance=TOLERANCE,
+                **_kernel_scale(file, abs(self.spec.resolutions_xy[0])),
                 **self.spec.vrt_params,
             )
         return SingleThreadedRioDataset(self.gdal_env, file, vrt=warped)
+
+
+def _kernel_scale(file: rasterio.DatasetReader, resolution: float) -> dict[str, float]:
+    """How far the resampling kernel reaches, from the two pixel sizes alone.
+
+    Left to itself GDAL takes it from the window, and the same pixel then differs between tiles of
+    different size. 1 is the plain kernel; less widens it where the grid is coarser than the file.
+    """
+    metres = file.res[0] * (METRES_PER_DEGREE if file.crs.is_geographic else 1.0)
+    scale = metres / resolution if metres < resolution / COARSER else 1.0
+    return {"XSCALE": scale, "YSCALE": scale}
 
 
 def _item(scene: Scene, hrefs: dict[str, str], geobox: GeoBox) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Scheduled regional monitoring: plan, run stage by stage and month by month, report.
 
 Prefect sees stage x month, dozens of task runs; Dask sees stage x month x tile. A Prefect task
-costs some 85 times a Dask future, so there is never one a tile. Retrying a task goes on from its
-receipts: what is done stays done.
+costs some 85 times a Dask future, so there is never one a tile. A flow run that was stopped, run
+again, goes on from its receipts.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def make_plan(spec: str, overrides: dict[str, str]) -> Job:
     return job
 
 
-@task(task_run_name="{stage}-{month}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30)
+@task(task_run_name="{stage}-{month}", cache_policy=NO_CACHE)
 def run_month(job: Job, stage: Stage, month: Month, place: Place, watcher: LogWatcher) -> Outcome:
-    """One stage of one month; fails, and so is tried again, while tasks fail."""
+    """One stage of one month. What may pass is tried again inside, so Prefect does not retry."""
     outcome = run_stage(job, stage, place, watcher, month)
     if outcome.failed:
         raise RuntimeError(f"{len(outcome.failed)} tasks of {stage} {month} failed")

@@ -1,4 +1,4 @@
-"""The named problems, small and untimed: that they ask what they say, not how fast the answer is."""
+"""The named problems, small and untimed: that they answer, not how fast."""
 
 from __future__ import annotations
 

@@ -511,9 +511,14 @@ def test_answers_for_people(cdscale: Cli, small_run: SmallRun, store: Path) -> N
     assert "s2_quality: " in answer.out
 
 
-def test_a_finished_run_does_nothing(cdscale: Cli, small_run: SmallRun) -> None:
+def test_a_finished_run_does_nothing_once_it_has_its_report(
+    cdscale: Cli, small_run: SmallRun
+) -> None:
+    spec = small_run.output.parent / "spec.yaml"
+    assert cdscale("run", spec).code == OK
+    assert (small_run.output / "report.html").is_file()
     before = state_of(small_run.output)
-    result = cdscale("run", small_run.output.parent / "spec.yaml")
+    result = cdscale("run", spec)
     assert (result.code, result.err) == (OK, "")
     assert "Everything is done" in result.out
     assert state_of(small_run.output) == before

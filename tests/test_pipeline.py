@@ -163,7 +163,9 @@ def test_four_tiles_compose_the_pixels_of_one(spec: RunSpec, tiled: Job, name: s
         open_dataset(spec.folder / "cube.zarr") as one,
         open_dataset(tiled.store_path(Stage.COMPOSE)) as four,
     ):
-        np.testing.assert_array_equal(four[name].values, one[name].values)
+        # Places are followed to 1e-4 of a pixel, so that only the last digits depend on the tile.
+        rtol = 1e-3 if name == "s1" else 0
+        np.testing.assert_allclose(four[name].values, one[name].values, rtol=rtol)
 
 
 def test_four_tiles_compose_the_optical_pixels_of_one(spec: RunSpec, tiled: Job) -> None:
@@ -178,7 +180,8 @@ def test_four_tiles_compose_the_optical_pixels_of_one(spec: RunSpec, tiled: Job)
     only_TYX = clear_TYX == 1
     assert only_TYX.mean() > 0.02
     for band in range(a_TBYX.shape[1]):
-        np.testing.assert_array_equal(b_TBYX[:, band][only_TYX], a_TBYX[:, band][only_TYX])
+        ours, theirs = b_TBYX[:, band][only_TYX], a_TBYX[:, band][only_TYX]
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1.1e-4)  # one step as stored
 
 
 def test_four_tiles_map_the_pixels_of_one(spec: RunSpec, tiled: Job) -> None:

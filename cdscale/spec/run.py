@@ -209,11 +209,22 @@ def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunSpec:
             else profile
             for name, profile in collections.items()
         }
+    models = data.get("models")
+    if isinstance(models, dict):
+        data["models"] = {name: _card_located(m, path.parent) for name, m in models.items()}
     data |= given
     if isinstance(data.get("output"), str):
         # Workers have current folders of their own.
         data["output"] = _locate(data["output"], Path())
     return RunSpec.check(data, where=str(path))
+
+
+def _card_located(choice: Any, folder: Path) -> Any:
+    """A model's choice, the path of a card of one's own no longer relative to the spec."""
+    card = choice.get("card") if isinstance(choice, dict) else None
+    if not str(card).endswith((".yaml", ".yml")):
+        return choice
+    return {**choice, "card": _locate(str(card), folder)}
 
 
 def read_area(value: Any, folder: Path) -> Any:
