@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,6 +296,11 @@ def _lay_out(path: Path, spec: CubeSpec) -> None:
     scalar = group.create_array("spatial_ref", shape=(), dtype="int64")
     scalar[...] = 0
     scalar.attrs.update(crs_attributes(geobox))
+    with warnings.catch_warnings():
+        # Not part of Zarr v3 yet, as zarr warns; but xarray looks for it first, and warns where it
+        # is not. Nothing of what it repeats changes later.
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        zarr.consolidate_metadata(path, zarr_format=3)
 
 
 def _lay_out_variable(group: Any, spec: CubeSpec, variable: Variable) -> None:

@@ -231,6 +231,16 @@ def test_variables_in_paths(
     assert got == (expected or str(tmp_path / value))
 
 
+def test_a_relative_path_in_a_variable_starts_at_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDSCALE_TEST", "../data")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").mkdir()
+    spec = load_run(run_file(tmp_path / "specs", catalogue="${CDSCALE_TEST}/c.json"))
+    assert spec.catalogue == str(tmp_path.parent / "data" / "c.json")
+
+
 def test_overrides_replace_fields_and_none_leaves_them(tmp_path: Path) -> None:
     path = run_file(tmp_path)
     spec = load_run(path, {"output": "there", "period": "2018-01", "area": None, "name": None})

@@ -166,7 +166,7 @@ def test_plain_xarray_and_rioxarray_read_it_without_cdscale(made: Store) -> None
         import sys, warnings
         warnings.simplefilter("error")
         import numpy as np, xarray as xr, rioxarray
-        ds = xr.open_zarr({str(made.path)!r}, consolidated=False)
+        ds = xr.open_zarr({str(made.path)!r})
         assert "cdscale" not in sys.modules
         assert ds.rio.crs.to_epsg() == 3035, ds.rio.crs
         assert ds.s2.rio.crs.to_epsg() == 3035

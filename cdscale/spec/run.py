@@ -249,7 +249,15 @@ def read_area(value: Any, folder: Path) -> Any:
 
 def _locate(text: str, folder: Path) -> str:
     """A URL as it is; a path relative to the folder, with ``${NAME:-default}`` filled in."""
-    filled = _VARIABLE.sub(lambda m: os.environ.get(m[1]) or m[2] or "", text)
+    filled = _VARIABLE.sub(lambda m: _from_environment(m[1]) or m[2] or "", text)
     if "://" in filled:
         return filled
     return str((folder / Path(filled).expanduser()).resolve())
+
+
+def _from_environment(name: str) -> str:
+    """A variable; a path in it is relative to the current folder, as in any shell."""
+    value = os.environ.get(name, "")
+    if "/" in value and "://" not in value:
+        return str(Path(value).expanduser().absolute())
+    return value
