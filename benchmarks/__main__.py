@@ -17,12 +17,15 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Ask, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(PROBLEMS), choices=[*PROBLEMS, []])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PROBLEMS))
     parser.add_argument("--size", type=int, default=512, help="pixels along a side of a tile")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     answers = []
-    for name in options.names:
+    unknown = set(options.names) - set(PROBLEMS)
+    if unknown:
+        parser.error(f"no problem {', '.join(sorted(unknown))}; there are {', '.join(PROBLEMS)}")
+    for name in options.names or PROBLEMS:
         answer = PROBLEMS[name].ask(options.size, options.rounds)
         answers.append(asdict(answer))
         figures = ", ".join(f"{key} {value:.4g}" for key, value in answer.figures.items())

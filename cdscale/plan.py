@@ -27,8 +27,8 @@ COMPRESSED = 0.7
 """Bytes on disk for one in memory; Sentinel-2 packs to 0.6, radar hardly at all."""
 SECONDS_PER_READ = 0.04
 """Of one asset warped onto a tile of 512 x 512 pixels from a local disk, on one core."""
-SECONDS_PER_MPX = {Stage.MAP: 4.0, Stage.CHANGE: 6.0}
-"""Of a network over a million pixels, on one core."""
+SECONDS_PER_MPX = {Stage.MAP: 1.2, Stage.CHANGE: 6.0}
+"""Of a network over a million pixels, halo included, on one core."""
 
 
 # ---------------------------------------------------------------------------------- what to do
@@ -201,18 +201,17 @@ def _price_stage(job: Job, stage: Stage, progress: Progress) -> StagePlan:
     agenda = progress.agenda(stage)
     layout = job.layouts[stage]
     todo = [*agenda.ready, *agenda.waiting]
-    assets = _assets_to_read(job, todo) if stage is Stage.COMPOSE else 0
     pixels = job.spec.grid.tile**2
-    read = assets * pixels * 2
-    if stage is not Stage.COMPOSE:
-        read = sum(len(job.upstream(task)) for task in todo) * layout.shard_bytes
+    if stage is Stage.COMPOSE:
+        assets = _assets_to_read(job, todo)
+        read = assets * pixels * 2
+        seconds = assets * SECONDS_PER_READ * max(pixels / 512**2, 0.25)
+    else:
+        read = len(todo) * _map_bytes_read(job, stage)
+        seconds = len(todo) * SECONDS_PER_MPX[stage] * _network_pixels(job, stage) / 1e6
     past = [r.seconds for task in agenda.done if (r := progress.receipt(task)) is not None]
     if past:
         seconds = len(todo) * sum(past) / len(past)
-    elif stage is Stage.COMPOSE:
-        seconds = assets * SECONDS_PER_READ * max(pixels / 512**2, 0.25)
-    else:
-        seconds = len(todo) * SECONDS_PER_MPX[stage] * pixels / 1e6
     return StagePlan(
         tasks=len(job.tasks(stage)),
         done=len(agenda.done),
@@ -222,6 +221,31 @@ def _price_stage(job: Job, stage: Stage, progress: Progress) -> StagePlan:
         memory_per_task=task_memory(job, stage),
         cpu_seconds=round(seconds, 1),
     )
+
+
+def _card_of(job: Job, stage: Stage) -> ModelCard | None:
+    return job.cards.get("urban" if stage is Stage.MAP else "change")
+
+
+def _network_pixels(job: Job, stage: Stage) -> int:
+    """Pixels that go through the network of one task, halos included."""
+    card, core = _card_of(job, stage), job.core
+    if card is None:
+        return 0
+    return (-(-job.spec.grid.tile // core)) ** 2 * (core + 2 * card.halo) ** 2
+
+
+def _map_bytes_read(job: Job, stage: Stage) -> int:
+    """Bytes that one task reads from the stores: the cube with its halo, and the urban series."""
+    card, tile = _card_of(job, stage), job.spec.grid.tile
+    read = 0
+    if card is not None:
+        dates = 1 if stage is Stage.MAP else 2
+        cube = {v.name: v.itemsize for v in job.layouts[Stage.COMPOSE].variables}
+        read += dates * (tile + 2 * card.halo) ** 2 * (cube["s2"] + cube["s1"])
+    if stage is Stage.CHANGE and "urban" in job.cards:
+        read += tile**2 * len(job.spec.period)
+    return read
 
 
 def _assets_to_read(job: Job, tasks: list[Task]) -> int:
@@ -243,12 +267,12 @@ def task_memory(job: Job, stage: Stage) -> int:
         radar = len(job.spec.cube.s1_bands) * 4 * 8
         return pixels * (max(optical, radar) + 8) + 2 * layout.shard_bytes
     total = 2 * layout.shard_bytes
-    card = job.cards.get("urban" if stage is Stage.MAP else "change")
+    card = _card_of(job, stage)
     if card is not None:
         dates = 1 if stage is Stage.MAP else 2
         side = tile + 2 * card.halo
         bands = len(job.spec.cube.s2_bands) + len(card.s2_bands) + 2 * len(card.s1_bands)
-        window = min(tile, 512) + 2 * card.halo
+        window = job.core + 2 * card.halo
         total += dates * side**2 * bands * 4 + window**2 * NETWORK_BYTES_PER_PIXEL
     if stage is Stage.CHANGE and "urban" in job.cards:
         total += pixels * len(job.spec.period) + 256 * tile * len(job.spec.period) * 32

@@ -1,7 +1,8 @@
 """The verbs of a run: ``compose``, ``map_urban``, ``detect_change``; a task in, a receipt out.
 
 Each wires a reader or a network to the stores and leaves the pixels to ``kernels``. A task is
-idempotent: done twice, it writes the same bytes.
+idempotent: done twice, it writes the same bytes. ``predict``, and with it torch, is imported where
+a network runs: the driver, which imports this module to name its tasks, does without it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cdscale import kernels, models, predict
+from cdscale import kernels, models
 from cdscale.errors import ReadError
 from cdscale.grid import Area, GeoBox, covered
 from cdscale.kernels import Bool, Float, UInt8
@@ -28,6 +29,9 @@ from cdscale.spec.job import Job
 from cdscale.spec.scene import Scene
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.store import Ledger, Store
+
+if TYPE_CHECKING:
+    from cdscale.predict import Block
 
 Blocks = dict[str, NDArray[Any]]
 STRIP = 256
@@ -245,9 +249,12 @@ def _sensor_quality(covered_YX: Bool, failed_YX: Bool, valid_YX: Bool) -> UInt8:
 
 def map_urban(work: Work) -> None:
     """Urban probability of a month; where no optical image is, its features are reconstructed."""
+    from cdscale import predict
+
     card = work.job.cards["urban"]
     block = _block(work, card, work.task.month)
-    result = predict.predict_urban(_network(work, "urban"), card, block)
+    tiling = predict.Tiling(core=work.job.core)
+    result = predict.predict_urban(_network(work, "urban"), card, block, tiling)
     optical_YX, radar_YX = result.optical_YX, result.radar_YX
     layers = [
         (UrbanQuality.no_data, np.ones_like(optical_YX)),
@@ -262,13 +269,17 @@ def map_urban(work: Work) -> None:
 
 
 def _network(work: Work, name: str) -> Any:
+    from cdscale import predict
+
     choice = getattr(work.job.spec.models, name)
     card = work.job.cards[name]
     return models.load(card, device=predict.best_device(), folder=models.folder_of(choice.card))
 
 
-def _block(work: Work, card: ModelCard, month: Month) -> predict.Block:
+def _block(work: Work, card: ModelCard, month: Month) -> Block:
     """What a network eats of one month: the card's bands, its halo around the tile."""
+    from cdscale.predict import Block
+
     cube = work.store(Stage.COMPOSE)
     tile, halo = work.task.tile, card.halo
     s2, s1 = cube.spec.variable("s2"), cube.spec.variable("s1")
@@ -281,7 +292,7 @@ def _block(work: Work, card: ModelCard, month: Month) -> predict.Block:
     for i, band in enumerate(card.s1_bands):
         if band in s1.bands:
             s1_PYX[i] = power_PYX[s1.bands.index(band)]
-    return predict.Block(s2_BYX, s1_PYX)
+    return Block(s2_BYX, s1_PYX)
 
 
 # ---------------------------------------------------------------------------------------- change
@@ -296,10 +307,14 @@ def detect_change(work: Work) -> None:
 
 
 def _change_of_pair(work: Work) -> None:
+    from cdscale import predict
+
     card = work.job.cards["change"]
     before = _block(work, card, work.job.spec.pairs()[work.task.month])
     after = _block(work, card, work.task.month)
-    probability_YX = predict.predict_change(_network(work, "change"), card, before, after)
+    network = _network(work, "change")
+    tiling = predict.Tiling(core=work.job.core)
+    probability_YX = predict.predict_change(network, card, before, after, tiling)
     inner = slice(card.halo, -card.halo or None)
     optical = [_whole(b.s2_BYX[:, inner, inner]) for b in (before, after)]
     radar = [_whole(b.s1_PYX[:, inner, inner]) for b in (before, after)]

@@ -21,6 +21,10 @@ from cdscale.spec.task import Stage, Task
 STORES = {Stage.COMPOSE: "cube.zarr", Stage.MAP: "urban.zarr", Stage.CHANGE: "change.zarr"}
 
 
+LARGEST_CORE = 512
+"""Pixels along a side of what one pass of a network yields, at most; its halo comes on top."""
+
+
 class Job(Frozen):
     """Everything that a worker needs to know; kept in the run's folder and read from there."""
 
@@ -38,6 +42,11 @@ class Job(Frozen):
     def ledger_folder(self) -> Path:
         """Where the receipts lie."""
         return self.spec.folder / "run" / "receipts"
+
+    @property
+    def core(self) -> int:
+        """What one pass of a network yields: no larger than a tile, or it works for nothing."""
+        return min(self.spec.grid.tile, LARGEST_CORE)
 
     def store_path(self, stage: Stage) -> Path:
         """Where a stage writes."""
