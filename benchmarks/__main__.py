@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,6 +13,16 @@ from pathlib import Path
 from benchmarks.problems import PROBLEMS
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def _processor() -> str:
+    """Name of the processor, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def main() -> None:
@@ -34,8 +45,7 @@ def main() -> None:
     now = datetime.now(UTC)
     record = {
         "date": now.date().isoformat(),
-        "machine": f"{platform.machine()}, {platform.python_implementation()} "
-        f"{platform.python_version()}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "command": f"python -m benchmarks --size {options.size} --rounds {options.rounds}",
         "answers": answers,
     }

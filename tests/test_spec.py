@@ -23,7 +23,7 @@ from cdscale.spec.cube import CubeSpec, SensorQuality, Variable
 from cdscale.spec.job import Job
 from cdscale.spec.product import change_layout, cube_layout, urban_layout
 from cdscale.spec.profile import CollectionProfile, load_profile, profile_names
-from cdscale.spec.run import S1_BANDS, S2_BANDS, RunSpec, load_run, read_area
+from cdscale.spec.run import S1_BANDS, S2_BANDS, RunSpec, load_run, read_area, resolve_period
 from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.testing import make_scene
@@ -239,6 +239,27 @@ def test_a_relative_path_in_a_variable_starts_at_the_current_folder(
     (tmp_path / "specs").mkdir()
     spec = load_run(run_file(tmp_path / "specs", catalogue="${CDSCALE_TEST}/c.json"))
     assert spec.catalogue == str(tmp_path.parent / "data" / "c.json")
+
+
+def test_latest_is_the_last_month_that_is_over() -> None:
+    today = Month.parse("2024-01")
+    assert str(resolve_period("2023-10..latest", today)) == "2023-10..2023-12"
+    assert str(resolve_period("2022-12,latest", today)) == "2022-12,2023-12"
+    with pytest.raises(SpecError, match="backwards"):
+        resolve_period("2024-01..latest", today)
+
+
+def test_an_output_can_be_named_after_the_last_month(tmp_path: Path) -> None:
+    spec = load_run(run_file(tmp_path), {"output": "out-{last}", "period": "2018-01,2018-06"})
+    assert spec.folder == Path("out-2018-06").resolve()
+    latest = load_run(run_file(tmp_path), {"output": "out-{last}", "period": "2018-01..latest"})
+    assert latest.folder == Path(f"out-{latest.period.last}").resolve()
+
+
+@pytest.mark.parametrize("period", [2018, "2018", "soon", ["2018-01"]])
+def test_a_period_that_is_none_is_refused_in_its_own_words(tmp_path: Path, period: object) -> None:
+    with pytest.raises(SpecError, match=r"run\.yaml: period.*(not a month|does not read)"):
+        load_run(run_file(tmp_path, period=period))
 
 
 def test_overrides_replace_fields_and_none_leaves_them(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,6 +178,9 @@ class RunSpec(Frozen):
 def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunSpec:
     """Read a run's spec; paths in it are relative to the file, the output to the current folder.
 
+    What a scheduled run needs to say today's words is filled in here, once: ``latest`` in the
+    period, and ``{last}`` in the output for the period's last month.
+
     Parameters
     ----------
     path : Path
@@ -213,10 +217,38 @@ def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunSpec:
     if isinstance(models, dict):
         data["models"] = {name: _card_located(m, path.parent) for name, m in models.items()}
     data |= given
+    if "period" in data:
+        data["period"] = _period_of(data["period"], path)
     if isinstance(data.get("output"), str):
-        # Workers have current folders of their own.
-        data["output"] = _locate(data["output"], Path())
+        last = str(data.get("period", "")).replace(",", "..").rpartition("..")[2]
+        # Absolute: workers have current folders of their own.
+        data["output"] = _locate(data["output"].replace("{last}", last), Path())
     return RunSpec.check(data, where=str(path))
+
+
+def _period_of(value: Any, path: Path) -> str:
+    """The period as text, ``latest`` filled in; the error names file and field."""
+    if not isinstance(value, str):
+        wanted = "text like 2017-08..2018-11"
+        raise SpecError(
+            explain(f"{path}: period: it does not read", expected=wanted, got=repr(value))
+        )
+    try:
+        return str(resolve_period(value))
+    except SpecError as err:
+        raise SpecError(f"{path}: period: {err}") from None
+
+
+def resolve_period(text: str, today: Month | None = None) -> Months:
+    """Months of a period in which ``latest`` stands for the last month that is over.
+
+    Raises
+    ------
+    SpecError
+        When it is no period.
+    """
+    over = (today or Month.of(datetime.now(UTC))) + -1
+    return Months.parse(text.replace("latest", str(over)))
 
 
 def _card_located(choice: Any, folder: Path) -> Any:
