@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from cdscale import __version__
 from cdscale.cluster import check_choice, worker_count, worker_memory
+from cdscale.display import (
+    err,
+    out,
+    print_json,
+    progress_display,
+    show_answer,
+    show_failures,
+    show_next,
+    show_plan,
+    show_scores,
+    shown,
+)
 from cdscale.errors import CdscaleError
 from cdscale.grid import Area
 from cdscale.months import Months
 from cdscale.plan import Plan, check, freeze, price
-from cdscale.progress import Status
 from cdscale.progress import status as status_of
 from cdscale.spec.base import read_yaml
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec, load_run
-from cdscale.spec.task import Receipt, Stage, Task
 
 INCOMPLETE, USER_ERROR, INTERRUPTED = 1, 2, 130
 CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
@@ -50,9 +46,6 @@ app = typer.Typer(
 )
 query = typer.Typer(help="Ask a store about a point or an area.", no_args_is_help=True)
 app.add_typer(query, name="query")
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The run's spec.")]
 AreaOption = Annotated[
@@ -72,11 +65,6 @@ def _load(spec: Path, area: str | None, period: str | None, output: str | None) 
     return load_run(spec, {"area": area, "period": period, "output": output})
 
 
-def _print_json(value: Any) -> None:
-    plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-    sys.stdout.write(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
-
-
 # ------------------------------------------------------------------------------------ plan, run
 
 
@@ -91,9 +79,9 @@ def plan(
     """Price a run before it starts, and refuse what cannot fit."""
     priced = _price(freeze(_load(spec, area, period, output)))
     if as_json:
-        _print_json(priced)
+        print_json(priced)
     else:
-        _show_plan(priced)
+        show_plan(priced)
     check(priced)
 
 
@@ -125,116 +113,25 @@ def run_job(spec: RunSpec, cluster: str, *, refresh: bool = False) -> int:
     check_choice(cluster)
     job = freeze(spec, refresh=refresh)
     priced = _price(job)
-    _show_plan(priced)
+    show_plan(priced)
     check(priced)
     if not any(stage.todo for stage in priced.stages.values()):
         if not (spec.folder / "report.html").exists():
             write_report(job, 0.0)
-        out.print(f"Everything is done; {_shown(spec.folder)} is as it was.")
+        out.print(f"Everything is done; {shown(spec.folder)} is as it was.")
         return 0
-    with _display() as display:
+    with progress_display() as display:
         outcome = execute(job, cluster, display)
     page = write_report(job, outcome.seconds)
-    out.print(f"{outcome.done} tasks done in {outcome.seconds:.0f} s. Report: {_shown(page)}")
+    out.print(f"{outcome.done} tasks done in {outcome.seconds:.0f} s. Report: {shown(page)}")
     if outcome.complete:
         return 0
-    _show_failures(status_of(job))
+    show_failures(status_of(job))
     err.print(
         f"[yellow]The run is not complete.[/] Run it again to try what is left, or see\n"
-        f"  cdscale status SPEC --output {_shown(spec.folder)}"
+        f"  cdscale status SPEC --output {shown(spec.folder)}"
     )
     return INCOMPLETE
-
-
-class Display:
-    """One progress bar a stage, with tasks done, time left and failures."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bar: TaskID | None = None
-        self._failed = 0
-        self._said = False
-
-    def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
-        """See :class:`cdscale.run.Watcher`."""
-        if dashboard and not self._said:
-            self._progress.console.print(f"Dashboard: {dashboard}")
-            self._said = True
-        self._failed = 0
-        self._bar = self._progress.add_task(str(stage), total=todo + done, completed=done, note="")
-
-    def done(self, task: Task, receipt: Receipt) -> None:
-        """See :class:`cdscale.run.Watcher`."""
-        self._step()
-        for scene, reason in receipt.failed.items():
-            self._progress.console.print(f"[yellow]{task}[/] without {scene}: {escape(reason)}")
-
-    def again(self, task: Task, reason: str) -> None:
-        """See :class:`cdscale.run.Watcher`."""
-        self._progress.console.print(f"[yellow]{task}[/] again: {escape(reason)}")
-
-    def failed(self, task: Task, reason: str) -> None:
-        """See :class:`cdscale.run.Watcher`."""
-        self._failed += 1
-        self._progress.console.print(f"[red]{task}[/] failed: {escape(reason)}")
-        self._step()
-
-    def _step(self) -> None:
-        if self._bar is not None:
-            note = f"[red]{self._failed} failed[/]" if self._failed else ""
-            self._progress.update(self._bar, advance=1, note=note)
-
-
-@contextmanager
-def _display() -> Iterator[Display]:
-    columns = (
-        TextColumn("{task.description:8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=err) as progress:
-        yield Display(progress)
-
-
-def _shown(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} PB"
-
-
-def _show_plan(priced: Plan) -> None:
-    kind = " of SIMULATED scenes" if priced.simulated else ""
-    out.print(
-        f"[bold]{priced.name}[/]{kind}: {priced.tiles} tiles of {priced.tile_px} px "
-        f"({priced.area_km2:g} km²) on {priced.grid} ({priced.crs}), {priced.month_count} months "
-        f"({priced.months}), {priced.scenes['s2']} optical and {priced.scenes['s1']} radar scenes"
-        + (f", {priced.set_aside} items set aside" if priced.set_aside else "")
-    )
-    table = Table(box=None, pad_edge=False)
-    for name in ("stage", "tasks", "done", "to do", "reads ≤", "writes ~", "memory", "CPU ~"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
-    for stage, part in priced.stages.items():
-        counts = (str(part.tasks), str(part.done), str(part.todo))
-        sizes = (_bytes(v) for v in (part.bytes_read, part.bytes_written, part.memory_per_task))
-        table.add_row(stage, *counts, *sizes, f"{part.cpu_seconds:.0f} s")
-    out.print(table)
-    out.print(
-        f"About {priced.seconds:.0f} s on {priced.workers} workers of "
-        f"{_bytes(priced.memory_per_worker)}; {_bytes(priced.disk_free)} free in "
-        f"{_shown(Path(priced.output))}"
-    )
 
 
 # --------------------------------------------------------------------------------------- status
@@ -251,20 +148,11 @@ def status(
     """What a run has done, what is missing or failed, and why."""
     found = status_of(freeze(_load(spec, area, period, output)))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for stage, part in found.stages.items():
         out.print(f"{stage:8} {part.done} of {part.tasks} tasks done")
-    _show_failures(found)
-
-
-def _show_failures(found: Status) -> None:
-    for part in found.stages.values():
-        for task, reason in part.failed.items():
-            err.print(f"[red]{task}[/] failed: {escape(reason)}")
-        for task, scenes in part.incomplete.items():
-            for scene, reason in scenes.items():
-                err.print(f"[yellow]{task}[/] without {scene}: {escape(reason)}")
+    show_failures(found)
 
 
 # ---------------------------------------------------------------------------------------- query
@@ -280,7 +168,7 @@ def point(
     """Every value of a store at one place, month by month."""
     from cdscale.query import point as ask
 
-    _show_answer(ask(store, lon, lat), as_json=as_json)
+    show_answer(ask(store, lon, lat), as_json=as_json)
 
 
 @query.command()
@@ -293,27 +181,7 @@ def area(
     from cdscale.query import area as ask
 
     where = Area.from_geojson(read_yaml(geojson), where=str(geojson))
-    _show_answer(ask(store, where), as_json=as_json)
-
-
-def _show_answer(answer: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        _print_json(answer)
-        return
-    for key, value in answer.items():
-        if key != "months":
-            out.print(f"{key}: {escape(str(value))}")
-    for month in answer["months"]:
-        out.print(f"[bold]{month['month']}[/]")
-        for name, value in month.items():
-            if name != "month":
-                out.print(f"  {name}: {_text(value)}")
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, dict):
-        return "no data" if value is None else str(value)
-    return ", ".join(f"{key} {_text(v)}" for key, v in value.items() if v != 0) or "0"
+    show_answer(ask(store, where), as_json=as_json)
 
 
 # ------------------------------------------------------------------------------- simulated data
@@ -373,49 +241,9 @@ def demo(
     if code == 0:
         with open_dataset(spec.folder / "change.zarr") as change:
             box = spec.window().geobox(spec.lattice)
-            _show_scores(simulation.score(change, simulation.truth(region, box)))
-        _show_next(spec_file, spec)
+            show_scores(simulation.score(change, simulation.truth(region, box)))
+        show_next(spec_file, spec)
     raise typer.Exit(code)
-
-
-def _show_scores(scores: dict[str, Any]) -> None:
-    out.print(
-        f"\n[bold]Agreement with the simulated truth[/] ({scores['changed_share']:.1%} of the "
-        "pixels became built up)"
-    )
-    series, pair = scores["series"], scores["pair"]
-    out.print(
-        f"  urban series: F1 of changed pixels {series['f1']:.3f} (precision "
-        f"{series['precision']:.3f}, recall {series['recall']:.3f}); change month off by "
-        f"{series['month_error']} months in the mean, {series['within_one_month']:.0%} within one"
-    )
-    out.print(
-        f"  pair network: F1 of changed pixels {pair['f1']:.3f} (precision "
-        f"{pair['precision']:.3f}, recall {pair['recall']:.3f}); trained on real cities, so these "
-        "scenes are foreign to it"
-    )
-
-
-def _show_next(spec_file: Path, spec: RunSpec) -> None:
-    west, south, east, north = spec.aoi.bounds
-    where = f"--lon {(west + east) / 2:.4f} --lat {(south + north) / 2:.4f}"
-    folder = _shown(spec.folder)
-    out.print(
-        f"""
-What was made, in {folder}:
-  cube.zarr     monthly Sentinel-1/2 composites       xarray.open_zarr("{folder}/cube.zarr")
-  urban.zarr    monthly urban probability, and whether it rests on optical data or on radar alone
-  change.zarr   change since the first month, and the month in which it came
-  report.html   what was found, with pictures
-
-Ask it:
-  cdscale query point {folder}/change.zarr {where}
-
-An area of your own: copy {spec_file}, name a catalogue, your area and your months, and see
-what it takes before you spend it:
-  cdscale plan my-region.yaml
-  cdscale run my-region.yaml"""
-    )
 
 
 # ----------------------------------------------------------------------------------------- main

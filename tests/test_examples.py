@@ -10,6 +10,7 @@ import pytest
 
 from cdscale import models, scenes
 from cdscale.plan import Plan, check, freeze, price
+from cdscale.scenes import table
 from cdscale.spec.profile import load_profile
 from cdscale.spec.run import RunSpec, load_run
 from cdscale.spec.task import Stage
@@ -164,7 +165,7 @@ def test_leipzig_plans_on_what_the_planetary_computer_serves(
     items = [
         item for name in ("sentinel-2-l2a", "sentinel-1-rtc") for item in recorded(data_root, name)
     ]
-    monkeypatch.setattr(scenes, "_api_items", lambda spec, footprint: iter(items))
+    monkeypatch.setattr(table, "api_items", lambda spec, footprint: iter(items))
     # The recorded items lie elsewhere and at other times: the example goes to where they are.
     optical = next(item for item in items if item["collection"] == "sentinel-2-l2a")
     west, south, east, north = optical["bbox"]

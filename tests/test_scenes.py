@@ -23,7 +23,8 @@ from cdscale import scenes
 from cdscale.errors import CatalogueError
 from cdscale.grid import GeoBox
 from cdscale.months import Month, Months
-from cdscale.scenes import _Unusable, harmonise, search, search_key
+from cdscale.scenes import harmonise, search, search_key, table
+from cdscale.scenes.items import Unusable
 from cdscale.spec.profile import BandProfile, CollectionProfile, OffsetRule, load_profile
 from cdscale.spec.run import RunSpec, load_run, read_area
 from cdscale.spec.scene import SceneTable
@@ -217,13 +218,13 @@ def test_times_of_an_interval_and_a_blank_for_the_t() -> None:
     ],
 )
 def test_an_item_that_cannot_be_read_says_why(change: dict[str, Any], reason: str) -> None:
-    with pytest.raises(_Unusable, match=reason):
+    with pytest.raises(Unusable, match=reason):
         harmonise({**item(), **change}, PC_S2, local=False)
 
 
 def test_an_item_that_ends_before_it_starts_is_set_aside() -> None:
     times = {"start_datetime": "2020-06-15T00:00:00Z", "end_datetime": "2020-06-14T00:00:00Z"}
-    with pytest.raises(_Unusable, match="before it starts"):
+    with pytest.raises(Unusable, match="before it starts"):
         harmonise(item(**times), PC_S2, local=False)
 
 
@@ -245,7 +246,7 @@ def test_hostile_addresses_of_a_remote_catalogue_are_refused(href: str) -> None:
     for key in ("B02", "SCL"):
         one = item()
         one["assets"][key]["href"] = href
-        with pytest.raises(_Unusable, match="its asset"):
+        with pytest.raises(Unusable, match="its asset"):
             harmonise(one, PC_S2, local=False)
 
 
@@ -256,7 +257,7 @@ def test_hostile_addresses_of_a_remote_catalogue_are_refused(href: str) -> None:
 def test_a_catalogue_on_disk_reaches_files_and_not_everything(href: str) -> None:
     one = item()
     one["assets"]["B02"]["href"] = href
-    with pytest.raises(_Unusable, match="its asset"):
+    with pytest.raises(Unusable, match="its asset"):
         harmonise(one, PC_S2, local=True)
     one["assets"]["B02"]["href"] = "file:///data/a.tif"
     assert harmonise(one, PC_S2, local=True).assets["B02"].href == "/data/a.tif"
@@ -265,7 +266,7 @@ def test_a_catalogue_on_disk_reaches_files_and_not_everything(href: str) -> None
 def test_the_reason_does_not_show_a_token() -> None:
     one = item()
     one["assets"]["B02"]["href"] = "https://evil.example/a.tif?sig=SECRET"
-    with pytest.raises(_Unusable) as caught:
+    with pytest.raises(Unusable) as caught:
         harmonise(one, PC_S2, local=False)
     assert "SECRET" not in str(caught.value)
 
@@ -297,7 +298,7 @@ def test_any_field_of_any_type_is_read_or_set_aside(
     container[key] = value
     try:
         scene = harmonise(one, profile, local=False)
-    except _Unusable:
+    except Unusable:
         return
     table = SceneTable(search="x", scenes=(scene,))
     assert SceneTable.model_validate_json(table.model_dump_json()) == table
@@ -553,7 +554,7 @@ def real_items(data_root: Path, name: str) -> list[dict[str, Any]]:
 def reason_or_none(one: dict[str, Any], profile: CollectionProfile, *, local: bool) -> str | None:
     try:
         harmonise(one, profile, local=local)
-    except _Unusable as reason:
+    except Unusable as reason:
         return str(reason)
     return None
 
@@ -597,7 +598,7 @@ def test_real_items_of_the_planetary_computer(data_root: Path) -> None:
         assert scene.orbit == "51 descending"
         assert 0 < (scene.end - scene.start).total_seconds() < 30
     (wide,) = real_items(data_root, "planetarycomputer__sentinel-1-grd")
-    with pytest.raises(_Unusable, match="EW, not IW"):
+    with pytest.raises(Unusable, match="EW, not IW"):
         harmonise(wide, PC_S1, local=False)
 
 
@@ -606,9 +607,9 @@ def test_real_items_of_the_planetary_computer(data_root: Path) -> None:
 def test_real_scenes_that_came_twice_are_kept_once(data_root: Path, name: str) -> None:
     items = real_items(data_root, name)
     spec = spec_of("nowhere")
-    found = [scenes._usable(one, _with_collection(spec, one), local=False) for one in items]
+    found = [table._usable(one, _with_collection(spec, one), local=False) for one in items]
     for order in (found, found[::-1]):
-        kept, aside = scenes._newest_only(order)
+        kept, aside = table._newest_only(order)
         assert (len(kept), len(aside)) == (len(items) - DUPLICATES[name], DUPLICATES[name])
         if name.startswith("pc"):
             (older,) = aside
@@ -633,7 +634,7 @@ def test_real_antimeridian_footprints_stay_where_they_are(data_root: Path) -> No
             continue
         try:
             scene = harmonise(one, profile, local=True)
-        except _Unusable:
+        except Unusable:
             continue
         assert scene.polygon.area < 100
 
