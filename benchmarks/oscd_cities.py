@@ -12,12 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import rasterio
+import rioxarray  # noqa: F401  registers .rio
 from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import Resampling, reproject
 
 from cdscale import models
@@ -62,8 +65,11 @@ def compare(city: str, store: Path) -> Counts:
     """The change map of a city against its label, on the label's grid."""
     with rasterio.open(IMAGES / city / "imgs_1_rect" / "B02.tif") as grid:
         transform, crs = grid.transform, grid.crs
-    with rasterio.open(LABELS / city / "cm" / f"{city}-cm.tif") as file:
-        truth_YX = file.read(1) == 2
+    with warnings.catch_warnings():
+        # The pixels of a label are those of B02, which it does not say.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(LABELS / city / "cm" / f"{city}-cm.tif") as file:
+            truth_YX = file.read(1) == 2
     with open_dataset(store) as dataset:
         found = dataset.change.isel(month=-1).load()
         source, into = found.rio.transform(), CRS.from_user_input(str(found.rio.crs))
@@ -89,8 +95,6 @@ def compare(city: str, store: Path) -> Counts:
 
 def main() -> None:
     """Run and score the cities that the command line names."""
-    import rioxarray  # noqa: F401  registers .rio
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("cities", nargs="*")
