@@ -17,7 +17,7 @@ from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Stage, Task
-from cdscale.store import Ledger, open_store
+from cdscale.store import Ledger, exists, open_store
 
 WORKER_BYTES = 600_000_000
 """Of a worker with every library loaded and no work."""
@@ -168,7 +168,7 @@ def price(job: Job, *, workers: int, memory: int) -> Plan:
         When a store in the output folder was made with another spec.
     """
     for stage in job.stages:
-        if (job.store_path(stage) / "zarr.json").exists():
+        if exists(job.store_path(stage)):
             open_store(job.store_path(stage), job.layouts[stage])
     progress = Progress(job, Ledger(job.ledger_folder))
     stages = {str(stage): _price_stage(job, stage, progress) for stage in job.stages}

@@ -9,7 +9,7 @@ from cdscale.months import Month
 from cdscale.spec.base import Frozen, fingerprint
 from cdscale.spec.job import Job
 from cdscale.spec.task import STAGE_VERSION, Receipt, Stage, Task
-from cdscale.store import Ledger
+from cdscale.store import Ledger, exists
 
 DECIDING = {
     "family",
@@ -44,14 +44,21 @@ class Progress:
     ledger: Ledger
     _receipts: dict[Task, Receipt | None] = field(default_factory=dict)
     _fingerprints: dict[Task, str | None] = field(default_factory=dict)
+    _stores: dict[Stage, bool] = field(default_factory=dict)
 
     def receipt(self, task: Task) -> Receipt | None:
         """The receipt of a task, if it still holds: same inputs, same spec, same weights."""
         if task not in self._receipts:
-            found = self.ledger.read(task)
+            found = self.ledger.read(task) if self._store_there(task.stage) else None
             holds = found is not None and found.fingerprint == self.fingerprint(task)
             self._receipts[task] = found if holds else None
         return self._receipts[task]
+
+    def _store_there(self, stage: Stage) -> bool:
+        """Whether what the receipts of a stage tell of still exists."""
+        if stage not in self._stores:
+            self._stores[stage] = exists(self.job.store_path(stage))
+        return self._stores[stage]
 
     def fingerprint(self, task: Task) -> str | None:
         """Of everything that decides a task's pixels; None until all of its inputs are there."""

@@ -26,7 +26,7 @@ from cdscale.progress import Progress
 from cdscale.spec.job import Job
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.stages import perform_from
-from cdscale.store import Ledger, Store, create, write_json
+from cdscale.store import Ledger, Store, create, exists, write_json
 
 WINDOW = 3
 """Tasks in flight for each slot of the cluster: enough that no worker waits, few enough that the
@@ -131,13 +131,21 @@ def prepared(job: Job) -> Iterator[None]:
         When a store was made with another spec, or the folder cannot be written.
     """
     with _only_run(job):
-        stores = [create(job.store_path(s), job.layouts[s]) for s in job.stages]
+        stores = [_lay_out(job, stage) for stage in job.stages]
         _keep_job(job)
         _sweep(stores)
         try:
             yield
         finally:
             _sweep(stores)
+
+
+def _lay_out(job: Job, stage: Stage) -> Store:
+    """The store of a stage; where it is new, receipts of an older one no longer count."""
+    path = job.store_path(stage)
+    if not exists(path):
+        Ledger(job.ledger_folder).forget(stage)
+    return create(path, job.layouts[stage])
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from cdscale.grid import Tile, crs_attributes
 from cdscale.months import Month
 from cdscale.spec.base import Frozen
 from cdscale.spec.cube import CubeSpec, Variable
-from cdscale.spec.task import Receipt, Task
+from cdscale.spec.task import Receipt, Stage, Task
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,11 @@ def _widen(span: slice, halo: int, size: int) -> tuple[slice, tuple[int, int]]:
     return slice(max(start, 0), min(stop, size)), (max(-start, 0), max(stop - size, 0))
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a store, of whatever spec."""
+    return (path / "zarr.json").exists()
+
+
 def create(path: Path, spec: CubeSpec) -> Store:
     """Lay out a store: metadata and coordinates, no pixels.
 
@@ -180,7 +185,7 @@ def create(path: Path, spec: CubeSpec) -> Store:
     StoreError
         When there is a store of another spec, or the place cannot be written.
     """
-    if (path / "zarr.json").exists():
+    if exists(path):
         return open_store(path, spec)
     temporary = path.with_name(f".{path.name}.new")
     try:
@@ -376,6 +381,10 @@ class Ledger:
         """Keep a receipt, replacing an older one of the same task and the reason of a failure."""
         write_json(self.folder / f"{receipt.task}.json", receipt)
         (self.folder / f"{receipt.task}.failed").unlink(missing_ok=True)
+
+    def forget(self, stage: Stage) -> None:
+        """Drop the receipts of a stage: what they tell of is gone."""
+        shutil.rmtree(self.folder / str(stage), ignore_errors=True)
 
     def fail(self, task: Task, reason: str) -> None:
         """Keep the reason why a task failed."""

@@ -27,7 +27,7 @@ from cdscale.spec.run import RunSpec, load_run
 from cdscale.spec.scene import Scene, SceneTable
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.stages import perform
-from cdscale.store import Ledger
+from cdscale.store import Ledger, create, exists
 from cdscale.testing import make_scene
 
 PC = {
@@ -230,8 +230,16 @@ def receipt_of(task: Task, fingerprint: str, **changes: Any) -> Receipt:
     return made.model_copy(update=changes)
 
 
+def lay_out(job: Job) -> None:
+    """Empty stores where there are none: receipts count only beside what they tell of."""
+    for stage in job.stages:
+        if not exists(job.store_path(stage)):
+            create(job.store_path(stage), job.layouts[stage])
+
+
 def pretend(job: Job, *stages: Stage, **changes: Any) -> None:
     """Write the receipts of every task of some stages, as if they had been done."""
+    lay_out(job)
     for stage in stages or job.stages:
         ledger = Ledger(job.ledger_folder)
         for task, mark in Progress(job, ledger).agenda(stage).ready.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cdscale.spec.scene import Scene, SceneTable
 from cdscale.spec.task import STAGE_VERSION, Stage, Task
 from cdscale.store import Ledger
 from cdscale.testing import make_scene
-from tests.regions import CORNER, a_card, made_job, pretend, receipt_of
+from tests.regions import CORNER, a_card, lay_out, made_job, pretend, receipt_of
 
 CARDS = {"urban": a_card("urban", halo=16), "change": a_card("change", halo=16)}
 APRIL, MAY = Month(2022, 4), Month(2022, 5)
@@ -58,7 +59,9 @@ def redo(job: Job) -> set[str]:
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     """Two tiles side by side, two months, both networks; nothing done."""
-    return made_job(tmp_path, cards=CARDS)
+    made = made_job(tmp_path, cards=CARDS)
+    lay_out(made)
+    return made
 
 
 @pytest.fixture
@@ -95,6 +98,7 @@ def test_a_map_waits_for_its_neighbours_too(job: Job) -> None:
 
 def test_a_map_does_not_wait_for_tiles_out_of_reach(tmp_path: Path) -> None:
     job = made_job(tmp_path, nx=3, cards={"urban": CARDS["urban"]})
+    lay_out(job)
     marks = agenda(job, Stage.COMPOSE).ready
     for task in (west(Stage.COMPOSE, APRIL), east(Stage.COMPOSE, APRIL)):
         Ledger(job.ledger_folder).write(receipt_of(task, marks[task]))
@@ -304,3 +308,10 @@ def test_status_names_the_scenes_that_are_missing(job: Job) -> None:
 def test_status_is_plain_data(done: Job) -> None:
     found = status(done)
     assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+def test_receipts_of_a_store_that_is_gone_do_not_count(done: Job) -> None:
+    """Removing a store is how a user asks for it to be made again."""
+    assert to_do(done) == set()
+    shutil.rmtree(done.store_path(Stage.MAP))
+    assert {name.split("/")[0] for name in to_do(done)} == {"map", "change"}

@@ -467,3 +467,12 @@ def test_a_scene_that_cannot_be_read_is_read_by_a_later_run(
     assert {name for name in watcher.finished if "/2022-04/" in name} == set()
     assert len(watcher.finished) == 6
     assert products(tmp_path / "out") == small_run.products
+
+
+def test_a_store_that_was_removed_is_made_again(small_run: SmallRun, tmp_path: Path) -> None:
+    job = small_run.job(tmp_path)
+    do_serially(job)
+    shutil.rmtree(job.store_path(Stage.COMPOSE))
+    assert not finished(job)
+    do_serially(job)
+    assert products(tmp_path / "out") == small_run.products
