@@ -46,9 +46,8 @@ class Place:
 
     @property
     def dashboard(self) -> str:
-        """Address of the dashboard, empty where there is none."""
-        serves = "dashboard" in self.client.scheduler_info(n_workers=0).get("services", {})
-        return str(self.client.dashboard_link) if serves else ""
+        """Address of the dashboard as the scheduler names it, even one that serves none."""
+        return str(self.client.dashboard_link or "")
 
 
 def worker_count(workers: Workers) -> int:

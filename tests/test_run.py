@@ -97,11 +97,10 @@ class Counting:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.dashboard_link = ""
-        self.nthreads, self.cancel, self.as_current, self.scheduler_info = (
+        self.nthreads, self.cancel, self.as_current = (
             client.nthreads,
             client.cancel,
             client.as_current,
-            client.scheduler_info,
         )
         self.flying = self.most = 0
         self.asked: list[dict[str, Any]] = []
