@@ -156,6 +156,9 @@ class _TimedReader:
     def mask(self, *arguments: Any) -> Any:
         return self._timed(self._reader.mask, *arguments)
 
+    def cloud(self, *arguments: Any) -> Any:
+        return self._timed(self._reader.cloud, *arguments)
+
     def bands(self, *arguments: Any) -> Any:
         return self._timed(self._reader.bands, *arguments)
 

@@ -75,6 +75,16 @@ class Reader(Protocol):
         """
         ...
 
+    def cloud(self, scene: Scene, geobox: GeoBox) -> NDArray[np.uint8]:
+        """Probability of cloud in percent, (y, x), nearest neighbour; 255 where there is none.
+
+        Raises
+        ------
+        ReadError
+            When it does not come.
+        """
+        ...
+
     def bands(self, scene: Scene, names: tuple[str, ...], geobox: GeoBox) -> NDArray[np.float32]:
         """Reflectance or linear power, (band, y, x), NaN outside the scene.
 
@@ -109,7 +119,7 @@ class Tokens:
         ReadError
             When no token is to be had.
         """
-        if scene.signing == "none":
+        if scene.access.signing == "none":
             return href
         token, ends = self._kept.get(scene.collection, ("", datetime.min.replace(tzinfo=UTC)))
         if datetime.now(UTC) + TOKEN_SPARE >= ends:
@@ -148,6 +158,14 @@ class StackstacReader:
             raise ReadError(f"scene {scene.id} has no mask", permanent=True)
         raw = self._read(scene, {"mask": scene.mask}, geobox, Resampling.nearest)
         return np.where(np.isnan(raw[0]), scene.mask_nodata[0], raw[0]).astype(np.uint8)
+
+    def cloud(self, scene: Scene, geobox: GeoBox) -> NDArray[np.uint8]:
+        """See :class:`Reader`."""
+        if scene.cloud is None:
+            raise ReadError(f"scene {scene.id} has no probability of cloud", permanent=True)
+        raw = self._read(scene, {"cloud": scene.cloud}, geobox, Resampling.nearest)
+        percent = np.clip(raw[0] * np.float32(scene.cloud.scale), 0, 100)
+        return np.where(np.isnan(percent), 255, percent).astype(np.uint8)
 
     def bands(self, scene: Scene, names: tuple[str, ...], geobox: GeoBox) -> NDArray[np.float32]:
         """See :class:`Reader`."""

@@ -86,9 +86,9 @@ def radar(values: Mapping[str, Any]) -> ScenePixels:
 
 def compose(
     scenes: list[Scene], pixels: Mapping[str, ScenePixels], *, reader: Reader | None = None
-) -> stages.Work:
+) -> stages.work.Work:
     job = Job(spec=SPEC, scenes=SceneTable(search="x", scenes=tuple(scenes)))
-    work = stages.Work(TASK, job, reader or FakeReader(BOX, pixels))
+    work = stages.work.Work(TASK, job, reader or FakeReader(BOX, pixels))
     stages.compose(work)
     layout = job.layouts[Stage.COMPOSE]
     assert set(work.blocks) == {v.name for v in layout.variables}

@@ -141,7 +141,7 @@ def test_leipzig_reads_what_the_planetary_computer_serves(
     wanted = spec.cube.s2_bands if profile.sensor == "s2" else spec.cube.s1_bands
     for item in recorded(data_root, collection):
         scene = scenes.harmonise(item, profile, local=False)
-        assert (scene.sensor, scene.signing) == (profile.sensor, "planetary-computer")
+        assert (scene.sensor, scene.access.signing) == (profile.sensor, "planetary-computer")
         assert set(scene.assets) & set(wanted)
         assert not scene.simulated
         assert all(asset.href.startswith("https://") for asset in scene.assets.values())

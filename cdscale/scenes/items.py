@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 import shapely
 from shapely.geometry import shape
 
-from cdscale.spec.profile import BandProfile, CollectionProfile, OffsetRule
+from cdscale.spec.profile import Access, BandProfile, CollectionProfile, OffsetRule
 from cdscale.spec.scene import Asset, Scene
 
 Json = Mapping[str, Any]
@@ -92,8 +92,10 @@ def _harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
         mask=mask,
         mask_clear=profile.mask.clear if profile.mask else (),
         mask_nodata=profile.mask.nodata if profile.mask else (),
+        mask_saturated=profile.mask.saturated if profile.mask else (),
+        mask_dark=profile.mask.dark if profile.mask else (),
         mask_dilate_px=profile.mask.dilate_px if profile.mask else 0,
-        signing="none" if local else profile.signing,
+        access=Access() if local else profile.access,
         simulated=bool(properties.get("cdscale:simulated")),
     )
 
@@ -140,7 +142,7 @@ def _asset(
     nodata = own.get("nodata", asset.get("nodata", band.nodata))
     return Asset(
         href=href,
-        epsg=_epsg(asset) or _epsg(properties),
+        crs=_crs(asset) or _crs(properties),
         transform=tuple(float(v) for v in transform[:6]) if transform else None,
         shape=(int(size[0]), int(size[1])) if size else None,
         scale=band.scale,
@@ -186,10 +188,10 @@ def _fits(rule: OffsetRule, properties: Json, told: object) -> bool:
     return rule.at_least is None or str(value) >= rule.at_least
 
 
-def _epsg(where: Json) -> int | None:
+def _crs(where: Json) -> str:
     """EPSG code from STAC 1.0 (``proj:epsg``) or 1.1 (``proj:code``)."""
     code = where.get("proj:epsg") or str(where.get("proj:code") or "").removeprefix("EPSG:")
-    return int(code) if str(code).isdigit() else None
+    return f"EPSG:{code}" if str(code).isdigit() else ""
 
 
 def _checked_href(href: str, hosts: Iterable[str], *, local: bool) -> str:

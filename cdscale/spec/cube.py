@@ -34,10 +34,13 @@ class SensorQuality(IntEnum):
     no_scene = 1
     """No scene of the month covers the pixel."""
     read_failed = 2
-    """Scenes cover it, and those that might have filled it could not be read."""
+    """A scene that would or might have decided it could not be read. A value that stands there all
+    the same comes from the other scenes of the month, and may change when the task is retried."""
     cloud = 3
     """Every scene that covers it shows cloud, shadow or a defect there."""
     valid = 4
+    saturated = 5
+    """A scene shows it free of cloud, but saturated or defective, and no other shows it at all."""
 
 
 class UrbanQuality(IntEnum):

@@ -74,9 +74,20 @@ def cube_variables(s2_bands: tuple[str, ...], s1_bands: tuple[str, ...]) -> tupl
         ),
         _codes("s2_quality", SensorQuality, "why a pixel holds optical data, or does not"),
         _codes("s1_quality", SensorQuality, "why a pixel holds radar data, or does not"),
-        _count("s2_scenes", "optical scenes that cover the pixel"),
-        _count("s2_clear", "optical scenes that show the pixel clear"),
-        _count("s1_scenes", "radar scenes that cover the pixel"),
+        _count("s2_scenes", "optical passes that cover the pixel"),
+        _count("s2_clear", "optical passes that show the pixel clear"),
+        _count("s1_scenes", "radar passes that cover the pixel"),
+        Variable(
+            name="s2_date",
+            dtype="uint16",
+            fill=65535,
+            attrs={
+                "long_name": "day on which the optical value was seen",
+                "comment": "of a median, the middle one of the days with a clear observation",
+                "units": "days since 1970-01-01",
+                "calendar": "proleptic_gregorian",
+            },
+        ),
     )
 
 

@@ -38,8 +38,33 @@ class MaskProfile(Frozen):
     clear: tuple[int, ...]
     """Classes that count as clear."""
     nodata: tuple[int, ...] = (0,)
+    saturated: tuple[int, ...] = ()
+    """Classes of pixels that were seen and whose values are no use: saturated or defective."""
+    dark: tuple[int, ...] = ()
+    """Clear classes that reflect next to nothing in some band (vegetation, water): on them the
+    radiometric offset is checked."""
     dilate_px: int = Field(default=0, ge=0)
     """Cloud grows by so many pixels of the cube on each side."""
+
+
+class CloudProfile(Frozen):
+    """The asset that gives the probability of cloud, where a catalogue has one."""
+
+    assets: tuple[str, ...] = Field(min_length=1)
+    scale: float = 1.0
+    """Percent for each stored step."""
+    nodata: float | None = None
+
+
+class Access(Frozen):
+    """What opening a collection's assets takes beside their address. Never a secret itself."""
+
+    signing: Literal["none", "planetary-computer"] = "none"
+    s3_endpoint: str = ""
+    """Host that serves ``s3://`` hrefs, where not Amazon's; keys come from the environment."""
+    s3_unsigned: bool = False
+    """Whether ``s3://`` hrefs are read without keys."""
+    requester_pays: bool = False
 
 
 class OffsetRule(Frozen):
@@ -77,9 +102,13 @@ class CollectionProfile(Frozen):
     newest_by: tuple[str, ...] = ()
     require: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Item properties and the values that can be read; others are set aside with a reason."""
+    refuse: str = ""
+    """Why no item of the collection can be read; each is then set aside for this reason."""
+    cloud: CloudProfile | None = None
     hosts: tuple[str, ...] = ()
-    """Hosts from which assets may be fetched; subdomains included."""
-    signing: Literal["none", "planetary-computer"] = "none"
+    """Where assets may be fetched from: a host (https, its subdomains included), a bucket
+    (``s3://eodata``), or an origin with its scheme and port (``http://127.0.0.1:8000``)."""
+    access: Access = Access()
 
     @model_validator(mode="after")
     def _units_fit(self) -> CollectionProfile:

@@ -47,10 +47,49 @@ class CompositeChoice(Frozen):
 
     s2_bands: tuple[str, ...] = S2_BANDS
     s1_bands: tuple[str, ...] = S1_BANDS
-    s2: Literal["least_cloudy"] = "least_cloudy"
-    """The clearest scene first, holes filled from the next clearest of the month."""
+    s2: Literal["least_cloudy", "median", "medoid"] = "least_cloudy"
+    """``least_cloudy``: the clearest scene first, holes filled from the next clearest of the month.
+    ``median``: of the clear observations, each band by itself. ``medoid``: the one clear
+    observation whose bands lie nearest to those of all others."""
     max_cloud_cover: float = Field(default=100.0, ge=0, le=100)
     """Scenes that the catalogue calls cloudier (percent) are not read."""
+    clear: tuple[int, ...] = ()
+    """Classes of the mask that count as clear; none: those of the profile."""
+    dilate_px: int | None = Field(default=None, ge=0)
+    """Pixels of the cube by which cloud grows on each side, in place of the profile's."""
+    cloud_probability: float | None = Field(default=None, gt=0, le=100)
+    """Percent from which a pixel counts as cloud as well, where the catalogue has probabilities."""
+    s1_by: Literal["relative_orbit", "direction"] = "relative_orbit"
+    """What is averaged by itself before the mean of the month, so that none outweighs another."""
+    s1_directions: tuple[Literal["ascending", "descending"], ...] = ("ascending", "descending")
+    """Scenes of another direction are set aside; those that do not say theirs are not."""
+    s1_border_px: int = Field(default=32, ge=0, le=256)
+    """Reach of the guard against border noise, in pixels from a swath's edge; 0: none."""
+    s1_speckle_px: int = Field(default=0, ge=0, le=31)
+    """Side of the window of the multi-temporal speckle filter, odd; 0: no filter."""
+    exclude: tuple[str, ...] = ()
+    """Ids of scenes that are set aside: known to be bad, or gone from the catalogue's servers."""
+
+    @field_validator("s1_speckle_px")
+    @classmethod
+    def _window_has_a_centre(cls, side: int) -> int:
+        if side and side % 2 == 0:
+            raise ValueError(f"{side} is even: a window around a pixel has an odd side")
+        return side
+
+
+class SearchLimits(Frozen):
+    """How hard a STAC API may be asked."""
+
+    requests: int = Field(default=2_000, ge=1)
+    """Requests that one search may take, retries included; the search ends with an error there."""
+    page: int = Field(default=250, ge=1, le=10_000)
+    """Items asked for at once."""
+    items: int = Field(default=5_000, ge=1)
+    """Items that one query may return before it is split in time, then in space: several
+    catalogues refuse to page deeper, or answer wrongly there."""
+    tries: int = Field(default=5, ge=1)
+    """Of one request."""
 
 
 class ModelChoice(Frozen):
@@ -100,6 +139,9 @@ class RunSpec(Frozen):
     period: MonthsText
     grid: GridChoice = GridChoice()
     cube: CompositeChoice = CompositeChoice()
+    reader: Literal["stackstac", "odc"] = "stackstac"
+    """The library that warps scenes onto the grid."""
+    search: SearchLimits = SearchLimits()
     models: Models = Models()
     output: str
     workers: Workers = Workers()

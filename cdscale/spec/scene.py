@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from cdscale.months import Month
 from cdscale.spec.base import Frozen, fingerprint
+from cdscale.spec.profile import Access
 
 
 class Asset(Frozen):
@@ -21,7 +23,8 @@ class Asset(Frozen):
 
     href: str
     """Canonical and never signed: signing happens when it is read."""
-    epsg: int | None
+    crs: str
+    """``EPSG:32631``, another authority's code, or WKT; empty where only the file knows."""
     transform: tuple[float, ...] | None
     """Affine, six numbers in row-major order."""
     shape: tuple[int, int] | None
@@ -42,6 +45,9 @@ class Scene(Frozen):
     platform: str = ""
     orbit: str = ""
     """Relative orbit and direction, like ``161 ascending``; empty where the item does not say."""
+    datatake: str = ""
+    """Name of the acquisition whose granules or slices belong together, whatever processed them;
+    empty where the item does not say."""
     baseline: str = ""
     cloud_cover: float | None = None
     """Percent, as the catalogue has it."""
@@ -51,14 +57,23 @@ class Scene(Frozen):
     mask: Asset | None = None
     mask_clear: tuple[int, ...] = ()
     mask_nodata: tuple[int, ...] = ()
+    mask_saturated: tuple[int, ...] = ()
+    mask_dark: tuple[int, ...] = ()
     mask_dilate_px: int = 0
-    signing: Literal["none", "planetary-computer"] = "none"
+    cloud: Asset | None = None
+    """Probability of cloud in percent, where the spec asks for it and the item has it."""
+    access: Access = Access()
     simulated: bool = False
 
     @cached_property
     def polygon(self) -> BaseGeometry:
         """The footprint."""
         return shapely.from_wkt(self.footprint)
+
+    @property
+    def direction(self) -> str:
+        """``ascending``, ``descending``, or empty where the item does not say."""
+        return next((part for part in self.orbit.split() if part.endswith("scending")), "")
 
     def serves(self, month: Month) -> bool:
         """Whether the scene belongs to a month; one with start and end serves all it overlaps."""
@@ -71,6 +86,20 @@ class SetAside(Frozen):
     id: str
     collection: str
     reason: str
+    start: datetime | None = None
+    """When it was seen, as far as the item says so in a way that reads."""
+    end: datetime | None = None
+    footprint: str = ""
+    """WKT, degrees; empty where the item's own does not read."""
+
+    def serves(self, month: Month) -> bool:
+        """Whether it would have belonged to a month."""
+        return self.start is not None and month.overlaps(self.start, self.end or self.start)
+
+    @cached_property
+    def polygon(self) -> BaseGeometry:
+        """The footprint, empty where it is not known."""
+        return shapely.from_wkt(self.footprint or "POLYGON EMPTY")
 
 
 class SceneTable(Frozen):
@@ -102,3 +131,39 @@ class SceneTable(Frozen):
             self._months[month] = scenes, shapely.STRtree([scene.polygon for scene in scenes])
         scenes, tree = self._months[month]
         return tuple(scenes[i] for i in sorted(tree.query(footprint, predicate="intersects")))
+
+    def aside_of(self, footprint: BaseGeometry, month: Month) -> tuple[SetAside, ...]:
+        """Items set aside that would have belonged to a polygon in degrees and a month."""
+        return tuple(
+            item
+            for item in self.set_aside
+            if item.serves(month) and footprint.intersects(item.polygon)
+        )
+
+
+LONGEST_PASS = timedelta(minutes=30)
+"""Scenes of one platform and relative orbit that lie closer in time were seen in one pass."""
+
+
+def passes(scenes: Iterable[Scene]) -> tuple[tuple[Scene, ...], ...]:
+    """Scenes grouped by the pass of the satellite in which they were seen.
+
+    The granules of one pass overlap and show the same observation twice there; whoever counts,
+    averages or ranks observations has to take them together. Scenes of which the catalogue says
+    neither datatake nor platform and orbit stand alone.
+    """
+    groups: dict[tuple[str, ...], list[list[Scene]]] = {}
+    for scene in sorted(scenes, key=lambda s: (s.start, s.id)):
+        if scene.datatake:
+            key: tuple[str, ...] = (scene.collection, scene.datatake)
+        elif scene.platform and scene.orbit:
+            key = (scene.collection, scene.platform, scene.orbit)
+        else:
+            key = (scene.collection, "", scene.id)
+        there = groups.setdefault(key, [])
+        if there and (scene.datatake or scene.start - there[-1][0].start <= LONGEST_PASS):
+            there[-1].append(scene)
+        else:
+            there.append([scene])
+    every = [tuple(group) for series in groups.values() for group in series]
+    return tuple(sorted(every, key=lambda group: (group[0].start, group[0].id)))

@@ -22,7 +22,7 @@ class Stage(StrEnum):
     CHANGE = "change"
 
 
-STAGE_VERSION = {Stage.COMPOSE: 1, Stage.MAP: 1, Stage.CHANGE: 1}
+STAGE_VERSION = {Stage.COMPOSE: 2, Stage.MAP: 1, Stage.CHANGE: 1}
 """Raised when a stage begins to write other pixels from the same inputs: what was made before is
 then redone."""
 
@@ -72,6 +72,8 @@ class Receipt(Frozen):
     scenes: tuple[str, ...] = ()
     failed: dict[str, str] = Field(default_factory=dict)
     """Scenes that could not be read, and why; a task with any is tried again by the next run."""
+    unused: dict[str, str] = Field(default_factory=dict)
+    """Scenes that were looked at and left no pixel, and why."""
     pixels: dict[str, dict[str, int]] = Field(default_factory=dict)
     """Pixels of each code of each quality variable."""
     seconds: float = 0.0

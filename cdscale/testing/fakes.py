@@ -35,7 +35,7 @@ SCL_CLEAR, SCL_CLOUD, SCL_NODATA = 4, 9, 0
 def make_asset(href: str, *, offset: float = 0.0, nodata: float | None = None) -> Asset:
     """A band whose numbers are physical values."""
     return Asset(
-        href=href, epsg=None, transform=None, shape=None, scale=1.0, offset=offset, nodata=nodata
+        href=href, crs="", transform=None, shape=None, scale=1.0, offset=offset, nodata=nodata
     )
 
 
@@ -81,6 +81,8 @@ class ScenePixels:
     """Physical values, (y, x), NaN where there is nothing."""
     mask: NDArray[np.uint8] | None = None
     """Classes, (y, x)."""
+    cloud: NDArray[np.uint8] | None = None
+    """Probability of cloud, percent, (y, x)."""
 
 
 @dataclass
@@ -108,6 +110,14 @@ class FakeReader:
         if classes is None:
             raise ReadError(f"scene {scene.id} has no mask", permanent=True)
         return self._cut(classes, geobox, scene.mask_nodata[0])
+
+    def cloud(self, scene: Scene, geobox: GeoBox) -> NDArray[np.uint8]:
+        """See :class:`cdscale.pixels.Reader`."""
+        self.calls.append((scene.id, "cloud"))
+        percent = self.scenes[scene.id].cloud
+        if percent is None:
+            raise ReadError(f"scene {scene.id} has no probability of cloud", permanent=True)
+        return self._cut(percent, geobox, 255)
 
     def bands(self, scene: Scene, names: tuple[str, ...], geobox: GeoBox) -> NDArray[np.float32]:
         """See :class:`cdscale.pixels.Reader`."""
@@ -163,6 +173,11 @@ class FailingReader:
         """See :class:`cdscale.pixels.Reader`."""
         self._fail(scene, spared=self.bands_only)
         return self.reader.mask(scene, geobox)
+
+    def cloud(self, scene: Scene, geobox: GeoBox) -> NDArray[np.uint8]:
+        """See :class:`cdscale.pixels.Reader`."""
+        self._fail(scene, spared=self.bands_only)
+        return self.reader.cloud(scene, geobox)
 
     def bands(self, scene: Scene, names: tuple[str, ...], geobox: GeoBox) -> NDArray[np.float32]:
         """See :class:`cdscale.pixels.Reader`."""

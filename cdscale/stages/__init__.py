@@ -1,0 +1,101 @@
+"""The verbs of a run: ``compose``, ``map_urban``, ``detect_change``; a task in, a receipt out.
+
+Each wires a reader or a network to the stores and leaves the pixels to ``kernels``. A task is
+idempotent: done twice, it writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from cdscale.pixels import Reader, StackstacReader
+from cdscale.spec.job import Job
+from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.stages.cube import compose
+from cdscale.stages.maps import detect_change, map_urban
+from cdscale.stages.work import Blocks, Work
+from cdscale.store import Ledger, Store
+
+__all__ = ["VERBS", "compose", "detect_change", "map_urban", "perform", "perform_from"]
+
+VERBS: dict[Stage, Callable[[Work], None]] = {
+    Stage.COMPOSE: compose,
+    Stage.MAP: map_urban,
+    Stage.CHANGE: detect_change,
+}
+
+
+def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None) -> Receipt:
+    """Do one task: make its blocks, write its shards, then its receipt.
+
+    Parameters
+    ----------
+    task : Task
+        What to do.
+    job : Job
+        The run that it belongs to.
+    fingerprint : str
+        Of everything that decides the pixels; kept in the receipt.
+    reader : Reader, optional
+        Where pixels come from; stackstac unless told otherwise.
+
+    Raises
+    ------
+    ReadError
+        When a scene did not come and may come on another try.
+    TaskError
+        When what was written does not read back.
+    """
+    started = time.perf_counter()
+    work = Work(task, job, reader or StackstacReader())
+    VERBS[task.stage](work)
+    store = work.store(task.stage)
+    checksums = store.write(task.tile, task.month, work.blocks)
+    receipt = Receipt(
+        task=str(task),
+        fingerprint=fingerprint,
+        checksums=checksums,
+        scenes=tuple(work.used),
+        failed=work.failed,
+        pixels=_pixel_counts(store, work.blocks),
+        seconds=round(time.perf_counter() - started, 3),
+        bytes_written=store.spec.shard_bytes,
+    )
+    Ledger(job.ledger_folder).write(receipt)
+    return receipt
+
+
+def perform_from(task: Task, folder: str, digest: str, fingerprint: str) -> Receipt:
+    """:func:`perform` for a worker, which finds the job in the run's folder."""
+    return perform(task, _job(folder, digest), fingerprint, _reader())
+
+
+@cache
+def _reader() -> Reader:
+    # One a process: it keeps what lets it read.
+    return StackstacReader()
+
+
+@lru_cache(maxsize=2)
+def _job(folder: str, digest: str) -> Job:
+    # The digest is part of the name under which a worker remembers a job, so that a folder whose
+    # job changed is read again.
+    del digest
+    return Job.model_validate_json((Path(folder) / "job.json").read_text(encoding="utf-8"))
+
+
+def _pixel_counts(store: Store, blocks: Blocks) -> dict[str, dict[str, int]]:
+    counts = {}
+    for variable in store.spec.variables:
+        if "flag_meanings" in variable.attrs:
+            names = variable.attrs["flag_meanings"].split()
+            codes = dict(zip(variable.attrs["flag_values"], names, strict=True))
+            values, number = np.unique(blocks[variable.name], return_counts=True)
+            pairs = zip(values.tolist(), number.tolist(), strict=True)
+            counts[variable.name] = {codes.get(v, "no_data"): n for v, n in pairs}
+    return counts

@@ -1,0 +1,131 @@
+"""``map_urban`` and ``detect_change``: the cube to maps, through the networks.
+
+``predict``, and with it torch, is imported where a network runs: the driver, which imports this
+module to name its tasks, does without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdscale import kernels, models
+from cdscale.kernels import Bool, Float
+from cdscale.months import Month
+from cdscale.spec.card import ModelCard
+from cdscale.spec.cube import ChangeQuality, UrbanQuality
+from cdscale.spec.task import Stage
+from cdscale.stages.work import Work
+
+if TYPE_CHECKING:
+    from cdscale.predict import Block
+
+STRIP = 256
+"""Rows that the series of months is worked on at once, to bound memory."""
+
+
+def map_urban(work: Work) -> None:
+    """Urban probability of a month; where no optical image is, its features are reconstructed."""
+    from cdscale import predict
+
+    card = work.job.cards["urban"]
+    block = _block(work, card, work.task.month)
+    tiling = predict.Tiling(core=work.job.core)
+    result = predict.predict_urban(_network(work, "urban"), card, block, tiling)
+    optical_YX, radar_YX = result.optical_YX, result.radar_YX
+    layers = [
+        (UrbanQuality.no_data, np.ones_like(optical_YX)),
+        (UrbanQuality.radar_missing, optical_YX),
+        (UrbanQuality.optical_reconstructed, radar_YX),
+        (UrbanQuality.both_sensors, optical_YX & radar_YX),
+    ]
+    work.blocks |= {
+        "probability": kernels.pack_probability(result.probability_YX),
+        "quality": kernels.quality_codes(layers, optical_YX.shape),
+    }
+
+
+def _network(work: Work, name: str) -> Any:
+    from cdscale import predict
+
+    choice = getattr(work.job.spec.models, name)
+    card = work.job.cards[name]
+    return models.load(card, device=predict.best_device(), folder=models.folder_of(choice.card))
+
+
+def _block(work: Work, card: ModelCard, month: Month) -> Block:
+    """What a network eats of one month: the card's bands, its halo around the tile."""
+    from cdscale.predict import Block
+
+    cube = work.store(Stage.COMPOSE)
+    tile, halo = work.task.tile, card.halo
+    s2, s1 = cube.spec.variable("s2"), cube.spec.variable("s1")
+    stored_BYX = cube.read("s2", tile, month, halo=halo)
+    chosen_BYX = stored_BYX[[s2.bands.index(band) for band in card.s2_bands]]
+    s2_BYX = chosen_BYX.astype(np.float32) * np.float32(s2.scale or 1.0)
+    s2_BYX[chosen_BYX == s2.fill] = np.nan
+    power_PYX = cube.read("s1", tile, month, halo=halo)
+    s1_PYX = np.full((len(card.s1_bands), *s2_BYX.shape[1:]), np.nan, np.float32)
+    for i, band in enumerate(card.s1_bands):
+        if band in s1.bands:
+            s1_PYX[i] = power_PYX[s1.bands.index(band)]
+    return Block(s2_BYX, s1_PYX)
+
+
+def detect_change(work: Work) -> None:
+    """What changed since the reference month: the pair network's view, and the urban series'."""
+    if "change" in work.job.cards:
+        _change_of_pair(work)
+    if "urban" in work.job.cards:
+        work.blocks["change_month"] = _change_of_series(work)
+
+
+def _change_of_pair(work: Work) -> None:
+    from cdscale import predict
+
+    card = work.job.cards["change"]
+    before = _block(work, card, work.job.spec.pairs()[work.task.month])
+    after = _block(work, card, work.task.month)
+    network = _network(work, "change")
+    tiling = predict.Tiling(core=work.job.core)
+    probability_YX = predict.predict_change(network, card, before, after, tiling)
+    inner = slice(card.halo, -card.halo or None)
+    optical = [_whole(b.s2_BYX[:, inner, inner]) for b in (before, after)]
+    radar = [_whole(b.s1_PYX[:, inner, inner]) for b in (before, after)]
+    seen_YX: Bool = optical[0] & optical[1]
+    probability_YX = np.where(seen_YX, probability_YX, np.float32(np.nan))
+    layers = [
+        (ChangeQuality.radar_missing, seen_YX),
+        (ChangeQuality.both_sensors, seen_YX & radar[0] & radar[1]),
+        (ChangeQuality.no_optical_after, ~optical[1]),
+        (ChangeQuality.no_optical_before, ~optical[0]),
+    ]
+    packed_YX = kernels.pack_probability(probability_YX)
+    changed_YX = (kernels.unpack_probability(packed_YX) >= card.threshold).astype(np.uint8)
+    work.blocks |= {
+        "probability": packed_YX,
+        "change": np.where(seen_YX, changed_YX, np.uint8(255)),
+        "quality": kernels.quality_codes(layers, seen_YX.shape),
+    }
+
+
+def _whole(values_BYX: Float) -> Bool:
+    """Pixels that have every band."""
+    return np.asarray(np.isfinite(values_BYX).all(axis=0))
+
+
+def _change_of_series(work: Work) -> NDArray[np.int32]:
+    """First day of the month in which each pixel became built up, as days since 1970."""
+    urban = work.store(Stage.MAP)
+    reference = work.job.spec.pairs()[work.task.month]
+    months = work.job.spec.period.between(reference, work.task.month)
+    series_TYX = np.stack([urban.read("probability", work.task.tile, m) for m in months])
+    threshold = work.job.cards["urban"].threshold
+    index_YX = np.empty(series_TYX.shape[1:], np.int32)
+    for top in range(0, len(index_YX), STRIP):
+        strip = np.s_[:, top : top + STRIP]
+        index_YX[strip[1]] = kernels.onset(kernels.unpack_probability(series_TYX[strip]), threshold)
+    days = months.to_numpy().astype("datetime64[D]").astype(np.int32)
+    return np.where(index_YX < 0, np.int32(-1), days[index_YX])
