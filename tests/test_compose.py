@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdscale import stages
-from cdscale.errors import ReadError
+from cdscale import kernels, stages
 from cdscale.grid import LON_LAT, Area, GeoBox, reproject
 from cdscale.months import Month
 from cdscale.pixels import Reader
@@ -32,6 +32,7 @@ from cdscale.testing import (
     FailingReader,
     FakeReader,
     ScenePixels,
+    make_asset,
     make_scene,
 )
 
@@ -57,6 +58,7 @@ TASK = Task(Stage.COMPOSE, Month(2020, 6), TILE)
 BOX = GRID.geobox(TILE)
 SHAPE = (64, 64)
 NAN = np.float32(np.nan)
+BANDS = ("vv", "vh")
 RNG = np.random.default_rng(0)
 TRUTH = {"B02": RNG.integers(1, 4000, SHAPE), "B03": RNG.integers(1, 4000, SHAPE)}
 """What the ground looks like: steps of 1/10000, so that packing is exact."""
@@ -85,9 +87,14 @@ def radar(values: Mapping[str, Any]) -> ScenePixels:
 
 
 def compose(
-    scenes: list[Scene], pixels: Mapping[str, ScenePixels], *, reader: Reader | None = None
+    scenes: list[Scene],
+    pixels: Mapping[str, ScenePixels],
+    *,
+    reader: Reader | None = None,
+    cube: Mapping[str, Any] = MappingProxyType({}),
 ) -> stages.work.Work:
-    job = Job(spec=SPEC, scenes=SceneTable(search="x", scenes=tuple(scenes)))
+    spec = SPEC.model_copy(update={"cube": SPEC.cube.model_copy(update=dict(cube))})
+    job = Job(spec=spec, scenes=SceneTable(search="x", scenes=tuple(scenes)))
     work = stages.work.Work(TASK, job, reader or FakeReader(BOX, pixels))
     stages.compose(work)
     layout = job.layouts[Stage.COMPOSE]
@@ -106,6 +113,10 @@ def expected_s2(parts: list[tuple[Any, int]]) -> Any:
         for band, truth in enumerate(TRUTH.values()):
             out[band][where] = (truth + add)[where]
     return out
+
+
+DAY_ZERO = 18413
+"""31 May 2020, in days since 1970."""
 
 
 def at(day: int) -> str:
@@ -147,8 +158,9 @@ def test_ties_go_to_the_earlier_scene_and_then_to_the_id(turned: bool) -> None:
 def test_what_is_full_is_read_no_further() -> None:
     pixels = {"full": optical(ALL), "more": optical(LEFT, add=5)}
     reader = FakeReader(BOX, pixels)
-    compose([make_scene("more"), make_scene("full")], pixels, reader=reader)
-    assert reader.calls == [("more", "mask"), ("full", "mask"), ("full", "B02,B03")]
+    work = compose([make_scene("more"), make_scene("full")], pixels, reader=reader)
+    assert reader.calls == [("full", "mask"), ("more", "mask"), ("full", "B02,B03")]
+    assert work.unused == {"more": "others were taken for every clear pixel that it shows"}
 
 
 def test_a_scene_without_a_clear_pixel_is_not_read() -> None:
@@ -157,11 +169,13 @@ def test_a_scene_without_a_clear_pixel_is_not_read() -> None:
     work = compose([make_scene("cloud")], pixels, reader=reader)
     assert reader.calls == [("cloud", "mask")]
     assert (work.blocks["s2_quality"] == Quality.cloud).all()
+    assert (work.blocks["s2_date"] == 65535).all()
     assert work.used == []
+    assert work.unused == {"cloud": "it shows no clear pixel of the tile"}
 
 
 def test_every_reason_has_its_code() -> None:
-    """Valid, cloud, no scene; and of a scene that cannot be read, where it was not filled."""
+    """Valid, cloud, no scene; and wherever a scene lies that cannot be read."""
     west = shapely.box(*_half(BOX, "left").boundingbox)
     footprint = reproject(west, GRID.crs, LON_LAT, resolution=10).wkt
     seen = TOP & ALL
@@ -172,10 +186,13 @@ def test_every_reason_has_its_code() -> None:
     expected = np.full(SHAPE, Quality.no_scene)
     expected[TOP & ~LEFT] = Quality.valid
     expected[LEFT] = Quality.read_failed
+    # A footprint may be drawn too small: the margin of a kilometre covers this small tile.
+    expected[:] = Quality.read_failed
     np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
+    np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(TOP & ~LEFT, 0)]))
     assert work.failed == {"broken": "scene broken: told to fail"}
     calm = compose(scenes[:1], pixels)
-    expected[LEFT] = Quality.no_scene
+    expected[:] = np.where(TOP & ~LEFT, Quality.valid, Quality.no_scene)
     expected[LEFT & TOP] = Quality.cloud
     np.testing.assert_array_equal(calm.blocks["s2_quality"], expected)
     assert calm.failed == {}
@@ -185,22 +202,47 @@ def _half(box: GeoBox, side: str) -> GeoBox:
     return box[:, :32] if side == "left" else box[:, 32:]
 
 
-def test_a_scene_whose_bands_fail_says_so_only_where_nothing_else_is() -> None:
+def test_the_extent_of_a_file_says_better_where_it_is_missed() -> None:
+    west = _half(BOX, "left")
+    place = {"crs": GRID.crs, "transform": tuple(west.affine)[:6], "shape": (64, 32)}
+    broken = make_scene("broken")
+    assert broken.mask is not None
+    broken = broken.model_copy(update={"mask": broken.mask.model_copy(update=place)})
+    pixels = {"whole": optical(ALL), "broken": optical(ALL)}
+    reader = FailingReader(FakeReader(BOX, pixels), scenes={"broken"})
+    work = compose([make_scene("whole"), broken], pixels, reader=reader)
+    failed = work.blocks["s2_quality"] == Quality.read_failed
+    assert failed[:, :32].all()
+    assert not failed[:, 36:].any()  # a file reaches some pixels further when it is resampled
+    np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(ALL, 0)]))
+
+
+def test_what_another_scene_fills_for_one_that_failed_is_marked() -> None:
     pixels = {"best": optical(ALL), "rest": optical(TOP, add=1)}
     reader = FailingReader(FakeReader(BOX, pixels), scenes={"best"}, bands_only=True)
     work = compose([make_scene("best"), make_scene("rest")], pixels, reader=reader)
     np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(TOP, 1)]))
-    expected = np.where(TOP, Quality.valid, Quality.read_failed)
-    np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
+    assert (work.blocks["s2_quality"] == Quality.read_failed).all()
     assert set(work.failed) == {"best"}
     assert work.used == ["rest"]
 
 
-def test_an_error_that_may_pass_ends_the_task() -> None:
-    pixels = {"one": optical(ALL)}
-    reader = FailingReader(FakeReader(BOX, pixels), every=2, permanent=False)
-    with pytest.raises(ReadError, match="told to fail"):
-        compose([make_scene("one")], pixels, reader=reader)
+def test_a_scene_that_would_not_have_been_needed_takes_nothing_away() -> None:
+    pixels = {"best": optical(ALL), "rest": optical(TOP, add=1)}
+    reader = FailingReader(FakeReader(BOX, pixels), scenes={"rest"}, bands_only=True)
+    work = compose([make_scene("best"), make_scene("rest")], pixels, reader=reader)
+    assert (work.blocks["s2_quality"] == Quality.valid).all()
+    assert work.failed == {}
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+def test_a_scene_that_fails_does_not_take_the_others_with_it(permanent: bool) -> None:
+    pixels = {"one": optical(LEFT), "two": optical(ALL)}
+    reader = FailingReader(FakeReader(BOX, pixels), scenes={"two"}, permanent=permanent)
+    work = compose([make_scene("one"), make_scene("two")], pixels, reader=reader)
+    np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(LEFT, 0)]))
+    assert work.failed == {"two": "scene two: told to fail"}
+    assert work.may_pass is not permanent
 
 
 def test_a_pixel_is_taken_whole_from_one_scene() -> None:
@@ -272,9 +314,13 @@ def test_any_month_is_what_the_rule_says_in_any_order(
     seen = np.any([s for _, s in skies], axis=0)
     clear = np.any([c for c, _ in skies], axis=0)
     quality = np.where(clear, Quality.valid, np.where(seen, Quality.cloud, Quality.no_scene))
+    day = np.full(SHAPE, 65535)
+    for n in reversed(order):
+        day[skies[n][0]] = DAY_ZERO + n + 1
     shuffle.shuffle(scenes)
     work = compose(scenes, pixels)
     np.testing.assert_array_equal(work.blocks["s2"], expected)
+    np.testing.assert_array_equal(work.blocks["s2_date"], day)
     np.testing.assert_array_equal(work.blocks["s2_quality"], quality)
     np.testing.assert_array_equal(work.blocks["s2_scenes"], np.sum([s for _, s in skies], axis=0))
     np.testing.assert_array_equal(work.blocks["s2_clear"], np.sum([c for c, _ in skies], axis=0))
@@ -295,6 +341,204 @@ def test_a_tile_beside_the_pixels_of_a_scene_is_cut_where_it_lies() -> None:
         reader.mask(scene, east.zoom_out(2))
 
 
+# ---------------------------------------------------------------------------- median and medoid
+
+
+def of_all(skies: list[tuple[Any, Any]], method: str) -> tuple[Any, Any]:
+    """Median or medoid and date of scenes that are brighter one after the other, plainly."""
+    values = np.full((2, *SHAPE), -32768, np.int64)
+    day = np.full(SHAPE, 65535)
+    for y, x in {(y, x) for y in range(0, 64, 16) for x in range(0, 64, 16)}:
+        adds = [n for n in range(len(skies)) if skies[n][0][y, x]]
+        if not adds:
+            continue
+        lower, upper = adds[(len(adds) - 1) // 2], adds[len(adds) // 2]
+        block = np.s_[y : y + 16, x : x + 16]
+        if method == "median":
+            chosen: Any = (lower + upper) / 2
+            day[block] = DAY_ZERO + lower + 1
+        else:
+            sums = [sum(abs(a - b) for b in adds) for a in adds]
+            chosen = adds[int(np.argmin(sums))]
+            day[block] = DAY_ZERO + chosen + 1
+        for band, truth in enumerate(TRUTH.values()):
+            values[band][block] = truth[block] + 4 * chosen
+    return values, day
+
+
+@pytest.mark.parametrize("method", ["median", "medoid"])
+@pytest.mark.parametrize("rows", [64, 7])
+@given(st.lists(st.tuples(masks, masks), min_size=1, max_size=5), st.randoms(use_true_random=False))
+@settings(max_examples=8)
+def test_any_month_of_all_observations_is_what_the_rule_says(
+    method: str, rows: int, skies: list[tuple[Any, Any]], shuffle: random.Random
+) -> None:
+    """However the tile is cut into strips, and in any order."""
+    skies = [(clear & seen, seen) for clear, seen in skies]
+    scenes = [make_scene(f"s{n}", when=at(n + 1)) for n in range(len(skies))]
+    pixels = {f"s{n}": optical(c, seen=s, add=4 * n) for n, (c, s) in enumerate(skies)}
+    expected, day = of_all(skies, method)
+    shuffle.shuffle(scenes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "strip_rows", lambda self, passes: rows)
+        work = compose(scenes, pixels, cube={"s2": method})
+    np.testing.assert_array_equal(work.blocks["s2"], expected)
+    np.testing.assert_array_equal(work.blocks["s2_date"], day)
+    clear = np.any([c for c, _ in skies], axis=0)
+    seen = np.any([s for _, s in skies], axis=0)
+    quality = np.where(clear, Quality.valid, np.where(seen, Quality.cloud, Quality.no_scene))
+    np.testing.assert_array_equal(work.blocks["s2_quality"], quality)
+    np.testing.assert_array_equal(work.blocks["s2_clear"], np.sum([c for c, _ in skies], axis=0))
+
+
+@pytest.mark.parametrize("method", ["median", "medoid"])
+def test_an_observation_that_is_missing_marks_what_it_would_have_changed(method: str) -> None:
+    pixels = {f"s{n}": optical(LEFT if n == 1 else ALL, add=n) for n in range(3)}
+    scenes = [make_scene(f"s{n}", when=at(n + 1)) for n in range(3)]
+    reader = FailingReader(FakeReader(BOX, pixels), scenes={"s1"}, bands_only=True)
+    work = compose(scenes, pixels, reader=reader, cube={"s2": method})
+    expected = np.where(LEFT, Quality.read_failed, Quality.valid)
+    np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
+    assert (work.blocks["s2"] != -32768).all()
+
+
+# --------------------------------------------------------------------------- one pass, its granules
+
+
+@dataclass
+class WindowReader(FakeReader):
+    """A fake that remembers how many pixels were asked for."""
+
+    asked: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+    def mask(self, scene: Scene, geobox: GeoBox) -> Any:
+        self.asked.setdefault((scene.id, "mask"), []).append(geobox.shape[0] * geobox.shape[1])
+        return super().mask(scene, geobox)
+
+    def bands(self, scene: Scene, names: tuple[str, ...], geobox: GeoBox) -> Any:
+        self.asked.setdefault((scene.id, "bands"), []).append(geobox.shape[0] * geobox.shape[1])
+        return super().bands(scene, names, geobox)
+
+
+def granule(name: str, day: int = 1, take: str = "A_046695") -> Scene:
+    return make_scene(name, when=at(day)).model_copy(update={"datatake": take})
+
+
+def test_granules_of_one_pass_are_one_observation() -> None:
+    """They overlap in a strip: there the first counts, and the second is not even read."""
+    west, east = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    west[:, :40], east[:, 24:] = True, True
+    pixels = {"a": optical(ALL, seen=west), "b": optical(ALL, seen=east, add=9)}
+    reader = WindowReader(BOX, pixels)
+    work = compose([granule("b"), granule("a")], pixels, reader=reader)
+    np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(west, 0), (~west, 9)]))
+    for name in ("s2_scenes", "s2_clear"):
+        assert (work.blocks[name] == 1).all()
+    assert reader.asked == {
+        ("a", "mask"): [64 * 64], ("b", "mask"): [64 * 24],
+        ("a", "bands"): [64 * 40], ("b", "bands"): [64 * 24],
+    }  # fmt: skip
+
+
+def test_a_granule_that_shows_nothing_new_is_not_read() -> None:
+    pixels = {"a": optical(ALL), "b": optical(ALL, add=9)}
+    reader = WindowReader(BOX, pixels)
+    work = compose([granule("a"), granule("b")], pixels, reader=reader)
+    assert set(reader.asked) == {("a", "mask"), ("a", "bands")}
+    assert work.unused == {"b": "a of the same pass shows all that it shows here"}
+    two = compose([granule("a"), granule("b", day=2, take="B")], pixels)
+    assert (two.blocks["s2_scenes"] == 2).all()
+
+
+def test_a_granule_that_fails_is_made_up_for_by_the_other_of_its_pass() -> None:
+    pixels = {"a": optical(ALL), "b": optical(ALL, seen=LEFT)}
+    reader = FailingReader(FakeReader(BOX, pixels), scenes={"a"})
+    work = compose([granule("a"), granule("b")], pixels, reader=reader)
+    expected = np.where(LEFT, Quality.valid, Quality.read_failed)
+    np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
+    np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(LEFT, 0)]))
+
+
+def test_only_the_window_with_holes_is_read_of_the_next_scene() -> None:
+    clear = ALL.copy()
+    clear[10:13, 20:25] = False
+    pixels = {"best": optical(clear), "next": optical(TOP, add=3)}
+    reader = WindowReader(BOX, pixels)
+    compose([make_scene("best"), make_scene("next")], pixels, reader=reader)
+    assert reader.asked["next", "bands"] == [3 * 5]
+
+
+# ------------------------------------------------------------------- saturation, cloud, offsets
+
+
+def test_saturated_is_told_from_cloud() -> None:
+    one, two = optical(ALL), optical(NONE)
+    assert one.mask is not None
+    one.mask[LEFT & TOP] = 1  # by the mask
+    one.bands["B03"][~LEFT & TOP] = 6.5535  # by the value
+    scene = make_scene("one").model_copy(update={"mask_saturated": (1,)})
+    work = compose([scene, make_scene("two")], {"one": one, "two": two})
+    expected = np.where(TOP, Quality.saturated, Quality.valid)
+    np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
+    np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(~TOP, 0)]))
+
+
+def test_probable_cloud_counts_where_the_spec_asks_for_it() -> None:
+    hazy = replace(optical(ALL), cloud=np.where(LEFT, 60, 10).astype(np.uint8))
+    assert hazy.cloud is not None
+    hazy.cloud[0, 0] = 255  # none is known
+    scene = make_scene("hazy").model_copy(update={"cloud": make_asset("nowhere/cloud.tif")})
+    work = compose([scene], {"hazy": hazy}, cube={"cloud_probability": 50.0})
+    expected = np.where(LEFT, Quality.cloud, Quality.valid)
+    expected[0, 0] = Quality.valid
+    np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
+    assert (compose([scene], {"hazy": hazy}).blocks["s2_quality"] == Quality.valid).all()
+
+
+def test_cloud_beyond_the_edge_of_the_tile_grows_into_it() -> None:
+    wide = GRID.window([TILE, replace(TILE, ix=TILE.ix + 1)]).geobox(GRID)
+    mask = np.full((64, 128), SCL_CLEAR, np.uint8)
+    mask[20, 66] = SCL_CLOUD
+    bands = {name: np.full((64, 128), 0.1, np.float32) for name in TRUTH}
+    scene = make_scene("one").model_copy(update={"mask_dilate_px": 4})
+    work = compose([scene], {}, reader=FakeReader(wide, {"one": ScenePixels(bands, mask)}))
+    expected = np.full(SHAPE, Quality.valid)
+    expected[16:25, 62:] = Quality.cloud
+    np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
+
+
+@pytest.mark.parametrize(("wrong", "ok"), [(0.0, True), (-0.1, False), (0.1, False)])
+def test_an_offset_that_dark_objects_contradict_is_refused(wrong: float, ok: bool) -> None:
+    """Left in, everything is brighter by 0.1; taken off twice, vegetation reflects less than 0."""
+    dark = {name: np.full(SHAPE, 0.05 + wrong, np.float32) for name in TRUTH}
+    mask = np.full(SHAPE, SCL_CLEAR, np.uint8)
+    scene = make_scene("one").model_copy(update={"mask_dark": (SCL_CLEAR,)})
+    work = compose([scene], {"one": ScenePixels(dark, mask)})
+    if ok:
+        assert work.failed == {}
+        assert (work.blocks["s2_quality"] == Quality.valid).all()
+        return
+    assert (work.blocks["s2_quality"] == Quality.read_failed).all()
+    assert "contradict its radiometric offset" in work.failed["one"]
+    assert not work.may_pass
+
+
+def test_side_by_side_gives_the_same_as_one_after_the_other() -> None:
+    pixels = {f"s{n}": optical(LEFT if n % 2 else TOP, add=n) for n in range(6)}
+    pixels |= {f"r{n}": radar({"vv": 0.1 * (n + 1), "vh": 0.01}) for n in range(6)}
+    scenes = [make_scene(f"s{n}", when=at(n + 1)) for n in range(6)]
+    scenes += [s1(f"r{n}", str(n % 2)) for n in range(6)]
+    for method in ("least_cloudy", "median", "medoid"):
+        results = []
+        for lanes in (1, 4):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Job, "lanes", lambda self, scenes, lanes=lanes: lanes)
+                results.append(compose(scenes, pixels, cube={"s2": method}))
+        for name, block in results[0].blocks.items():
+            np.testing.assert_array_equal(results[1].blocks[name], block)
+        assert sorted(results[0].used) == sorted(results[1].used)
+
+
 # ----------------------------------------------------------------------------------------- radar
 
 
@@ -307,7 +551,8 @@ def test_radar_is_the_mean_of_the_orbits_means_in_linear_power() -> None:
         "a1": radar({"vv": 0.10, "vh": 0.01}), "a2": radar({"vv": 0.30, "vh": 0.03}),
         "d1": radar({"vv": 0.60, "vh": np.where(LEFT, 0.06, np.nan)}),
     }  # fmt: skip
-    work = compose([s1("a1", "161 asc"), s1("a2", "161 asc"), s1("d1", "37 desc")], pixels)
+    scenes = [s1("a1", "161 ascending"), s1("a2", "161 ascending"), s1("d1", "37 descending")]
+    work = compose(scenes, pixels)
     vv, vh = work.blocks["s1"]
     np.testing.assert_allclose(vv, (0.20 + 0.60) / 2, rtol=1e-6)
     np.testing.assert_allclose(vh, np.where(LEFT, (0.02 + 0.06) / 2, 0.02), rtol=1e-6)
@@ -333,8 +578,9 @@ def test_radar_that_does_not_come_is_told_from_radar_that_is_not_there() -> None
     scenes = [s1("half", "1"), s1("broken", "1")]
     reader = FailingReader(FakeReader(BOX, pixels), scenes={"broken"})
     work = compose(scenes, pixels, reader=reader)
-    expected = np.where(LEFT, Quality.valid, Quality.read_failed)
-    np.testing.assert_array_equal(work.blocks["s1_quality"], expected)
+    # The mean of the others stands there, and is not what it would be.
+    assert (work.blocks["s1_quality"] == Quality.read_failed).all()
+    np.testing.assert_array_equal(np.isfinite(work.blocks["s1"][0]), LEFT)
     alone = compose(scenes[:1], pixels)
     expected = np.where(LEFT, Quality.valid, Quality.no_scene)
     np.testing.assert_array_equal(alone.blocks["s1_quality"], expected)
@@ -348,9 +594,64 @@ def test_the_order_of_radar_scenes_does_not_matter(order: list[int]) -> None:
     scenes = [s1(f"r{n}", str(n % 2)) for n in range(6)]
     expected = compose(scenes, pixels).blocks
     got = compose([scenes[n] for n in order], pixels).blocks
-    np.testing.assert_allclose(got["s1"], expected["s1"], rtol=1e-6)
-    for name in ("s1_quality", "s1_scenes"):
+    for name in ("s1", "s1_quality", "s1_scenes"):
         np.testing.assert_array_equal(got[name], expected[name])
+
+
+def test_slices_of_one_pass_are_one_observation() -> None:
+    """Where they overlap the pixel counts once, and by the first slice."""
+    pixels = {
+        "n": radar({"vv": np.where(TOP, 0.2, np.nan), "vh": np.where(TOP, 0.02, np.nan)}),
+        "s": radar({"vv": np.where(np.roll(~TOP, -4, axis=0), 0.4, np.nan), "vh": 0.04}),
+    }
+    scenes = [s1(n, "161 ascending").model_copy(update={"datatake": "x"}) for n in ("n", "s")]
+    work = compose(scenes, pixels)
+    np.testing.assert_allclose(work.blocks["s1"][0][:60], np.where(TOP, 0.2, 0.4)[:60], rtol=1e-6)
+    assert (work.blocks["s1_scenes"] == 1).all()
+    assert sorted(work.used) == ["n", "s"]
+
+
+def test_radar_by_direction_lets_no_orbit_of_it_outweigh_the_other_direction() -> None:
+    pixels = {n: radar({"vv": v, "vh": v}) for n, v in (("a", 0.1), ("b", 0.3), ("d", 0.6))}
+    scenes = [s1("a", "161 ascending"), s1("b", "59 ascending"), s1("d", "37 descending")]
+    by_orbit = compose(scenes, pixels).blocks["s1"]
+    np.testing.assert_allclose(by_orbit, (0.1 + 0.3 + 0.6) / 3, rtol=1e-6)
+    by_direction = compose(scenes, pixels, cube={"s1_by": "direction"}).blocks["s1"]
+    np.testing.assert_allclose(by_direction, (0.2 + 0.6) / 2, rtol=1e-6)
+
+
+def test_the_rim_of_a_swath_is_cleaned_and_zero_is_no_backscatter() -> None:
+    vv = np.full(SHAPE, 0.1, np.float32)
+    vv[:, :10], vv[:, 10:14], vv[40, 40] = np.nan, 1e-5, 0.0
+    vh = np.where(np.isnan(vv), np.nan, np.where(vv == np.float32(1e-5), 1e-6, 0.01))
+    vv[50, 14] = 1e-5  # beside the rim, but its other polarisation is that of land
+    pixels = {"one": radar({"vv": vv, "vh": vh})}
+    work = compose([s1("one", "1")], pixels)
+    seen = np.ones(SHAPE, bool)
+    seen[:, :14] = False
+    np.testing.assert_array_equal(np.isfinite(work.blocks["s1"][1]), seen)
+    seen[40, 40] = False
+    np.testing.assert_array_equal(np.isfinite(work.blocks["s1"][0]), seen)
+    kept = compose([s1("one", "1")], pixels, cube={"s1_border_px": 0})
+    assert np.isfinite(kept.blocks["s1"][0][:, 10:14]).all()
+
+
+def test_filtered_radar_is_the_same_however_the_ground_is_cut() -> None:
+    wide = GRID.window([TILE, replace(TILE, ix=TILE.ix + 1)]).geobox(GRID)
+    rng = np.random.default_rng(0)
+    pixels = {
+        f"r{n}": ScenePixels({b: rng.gamma(4.4, 0.02, (64, 128)).astype(np.float32) for b in BANDS})
+        for n in range(4)
+    }
+    reader = FakeReader(wide, pixels)
+    work = compose([s1(f"r{n}", str(n % 2)) for n in range(4)], {}, reader=reader,
+                   cube={"s1_speckle_px": 7})  # fmt: skip
+    orbits = [[pixels[f"r{n}"].bands["vv"] for n in range(o, 4, 2)] for o in range(2)]
+    means = []
+    for scenes in orbits:
+        mean = np.mean(np.stack(scenes).astype(np.float64), axis=0)[None]
+        means.append(kernels.radar.despeckle(mean, np.full(mean.shape, 2, np.uint16), 7)[0])
+    np.testing.assert_allclose(work.blocks["s1"][0], np.mean(means, axis=0)[:, :64], rtol=1e-6)
 
 
 def test_sensors_do_not_touch_each_other() -> None:
@@ -358,7 +659,7 @@ def test_sensors_do_not_touch_each_other() -> None:
     scenes = [make_scene("o"), s1("r", "1")]
     work = compose(scenes, pixels)
     only = compose(scenes[:1], pixels)
-    for name in ("s2", "s2_quality", "s2_scenes", "s2_clear"):
+    for name in ("s2", "s2_quality", "s2_scenes", "s2_clear", "s2_date"):
         np.testing.assert_array_equal(work.blocks[name], only.blocks[name])
 
 
@@ -389,18 +690,26 @@ def test_a_task_writes_its_shards_and_then_its_receipt(tmp_path: Path) -> None:
     assert receipt.scenes == ("o", "r")
     assert receipt.failed == {"bad": "scene bad: told to fail"}
     assert not receipt.complete
-    assert receipt.pixels["s2_quality"] == {"valid": 2048, "read_failed": 2048}
+    assert receipt.pixels["s2_quality"] == {"read_failed": 4096}
+    assert receipt.unused == {}
+    assert not receipt.may_pass
     assert receipt.pixels["s1_quality"] == {"valid": 4096}
     np.testing.assert_array_equal(store.read("s2", TILE, TASK.month), expected_s2([(TOP, 0)]))
+
+
+class BrokenReader(FakeReader):
+    """One that has a fault of its own."""
+
+    def bands(self, *arguments: Any) -> Any:
+        raise RuntimeError("broken")
 
 
 def test_a_task_that_fails_leaves_no_receipt(tmp_path: Path) -> None:
     spec = SPEC.model_copy(update={"output": str(tmp_path)})
     job = Job(spec=spec, scenes=SceneTable(search="x", scenes=(make_scene("o"),)))
     create(tmp_path / STORES[Stage.COMPOSE], job.layouts[Stage.COMPOSE])
-    reader = FailingReader(FakeReader(BOX, {"o": optical(ALL)}), every=1, permanent=False)
-    with pytest.raises(ReadError):
-        stages.perform(TASK, job, "print", reader)
+    with pytest.raises(RuntimeError, match="broken"):
+        stages.perform(TASK, job, "print", BrokenReader(BOX, {"o": optical(ALL)}))
     assert Ledger(job.ledger_folder).read(TASK) is None
 
 

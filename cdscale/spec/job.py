@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from cdscale.spec.task import Stage, Task
 STORES = {Stage.COMPOSE: "cube.zarr", Stage.MAP: "urban.zarr", Stage.CHANGE: "change.zarr"}
 
 
+STACK_BYTES = 512 * 2**20
+"""Of the observations that a median or medoid holds at once, and of the blocks that are read side
+by side, at most."""
+LANES = 8
+"""Scenes of a tile that are read side by side over a network, at most."""
 LARGEST_CORE = 512
 """Pixels along a side of what one pass of a network yields, at most; its halo comes on top."""
 
@@ -47,6 +53,19 @@ class Job(Frozen):
     def core(self) -> int:
         """What one pass of a network yields: no larger than a tile, or it works for nothing."""
         return min(self.spec.grid.tile, LARGEST_CORE)
+
+    def strip_rows(self, passes: int) -> int:
+        """Rows of a tile whose observations are held at once, for a composite of them all."""
+        row = self.spec.grid.tile * len(self.spec.cube.s2_bands) * 4
+        return max(1, min(self.spec.grid.tile, STACK_BYTES // max(1, row * passes)))
+
+    def lanes(self, scenes: Iterable[Scene]) -> int:
+        """How many scenes are read side by side: one from a disk, where the work is decoding."""
+        if not any(scene.remote for scene in scenes):
+            return 1
+        # A block as it is read, and as it is handed over.
+        block = self.spec.grid.tile**2 * len(self.spec.cube.s2_bands) * 4 * 2
+        return max(1, min(LANES, STACK_BYTES // block))
 
     def store_path(self, stage: Stage) -> Path:
         """Where a stage writes."""

@@ -66,7 +66,8 @@ class CompositeChoice(Frozen):
     s1_border_px: int = Field(default=32, ge=0, le=256)
     """Reach of the guard against border noise, in pixels from a swath's edge; 0: none."""
     s1_speckle_px: int = Field(default=0, ge=0, le=31)
-    """Side of the window of the multi-temporal speckle filter, odd; 0: no filter."""
+    """Side of the window of the speckle filter, odd pixels; 0: no filter. It takes from the number
+    of scenes of the month how much of what it sees is speckle."""
     exclude: tuple[str, ...] = ()
     """Ids of scenes that are set aside: known to be bad, or gone from the catalogue's servers."""
 

@@ -66,9 +66,19 @@ class Scene(Frozen):
     simulated: bool = False
 
     @cached_property
+    def digest(self) -> str:
+        """Fingerprint of everything that is known of it."""
+        return fingerprint(self)
+
+    @cached_property
     def polygon(self) -> BaseGeometry:
         """The footprint."""
         return shapely.from_wkt(self.footprint)
+
+    @property
+    def remote(self) -> bool:
+        """Whether its pixels come over a network."""
+        return any("://" in asset.href for asset in self.assets.values())
 
     @property
     def direction(self) -> str:
@@ -132,13 +142,17 @@ class SceneTable(Frozen):
         scenes, tree = self._months[month]
         return tuple(scenes[i] for i in sorted(tree.query(footprint, predicate="intersects")))
 
+    @cached_property
+    def _aside(self) -> dict[Month, tuple[tuple[SetAside, ...], shapely.STRtree]]:
+        return {}
+
     def aside_of(self, footprint: BaseGeometry, month: Month) -> tuple[SetAside, ...]:
         """Items set aside that would have belonged to a polygon in degrees and a month."""
-        return tuple(
-            item
-            for item in self.set_aside
-            if item.serves(month) and footprint.intersects(item.polygon)
-        )
+        if month not in self._aside:
+            items = tuple(item for item in self.set_aside if item.serves(month))
+            self._aside[month] = items, shapely.STRtree([item.polygon for item in items])
+        items, tree = self._aside[month]
+        return tuple(items[i] for i in sorted(tree.query(footprint, predicate="intersects")))
 
 
 LONGEST_PASS = timedelta(minutes=30)

@@ -72,6 +72,8 @@ class Receipt(Frozen):
     scenes: tuple[str, ...] = ()
     failed: dict[str, str] = Field(default_factory=dict)
     """Scenes that could not be read, and why; a task with any is tried again by the next run."""
+    may_pass: bool = False
+    """Whether one of them failed for a reason that may pass."""
     unused: dict[str, str] = Field(default_factory=dict)
     """Scenes that were looked at and left no pixel, and why."""
     pixels: dict[str, dict[str, int]] = Field(default_factory=dict)

@@ -46,8 +46,6 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
 
     Raises
     ------
-    ReadError
-        When a scene did not come and may come on another try.
     TaskError
         When what was written does not read back.
     """
@@ -60,8 +58,10 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
         task=str(task),
         fingerprint=fingerprint,
         checksums=checksums,
-        scenes=tuple(work.used),
-        failed=work.failed,
+        scenes=tuple(sorted(set(work.used))),
+        failed=dict(sorted(work.failed.items())),
+        may_pass=work.may_pass,
+        unused={id: why for id, why in sorted(work.unused.items()) if id not in work.failed},
         pixels=_pixel_counts(store, work.blocks),
         seconds=round(time.perf_counter() - started, 3),
         bytes_written=store.spec.shard_bytes,

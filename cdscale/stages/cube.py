@@ -1,19 +1,18 @@
-"""``compose``: scenes of a month to one block of the cube."""
+"""``compose``: scenes of a month to one block of the cube, and why pixels lack."""
 
 from __future__ import annotations
-
-from datetime import date
-from functools import partial
 
 import numpy as np
 
 from cdscale import kernels
-from cdscale.grid import Area, GeoBox, covered
-from cdscale.kernels import Bool, UInt8
-from cdscale.pixels import Reader
+from cdscale.grid import GeoBox
+from cdscale.kernels import Bool, UInt8, optical
+from cdscale.kernels.optical import Look
 from cdscale.spec.cube import SensorQuality
 from cdscale.spec.scene import Scene
 from cdscale.spec.task import Stage
+from cdscale.stages.optical import Composite, View, least_cloudy, observe, of_all
+from cdscale.stages.radar import mean_backscatter
 from cdscale.stages.work import Work
 
 
@@ -26,103 +25,68 @@ def compose(work: Work) -> None:
 
 
 def _compose_optical(work: Work, scenes: list[Scene], geobox: GeoBox) -> None:
-    """The clearest scene first, holes filled from the next clearest."""
-    bands = work.job.spec.cube.s2_bands
-    composite_BYX = np.full((len(bands), *geobox.shape), np.nan, np.float32)
-    covered_YX = np.zeros(geobox.shape, np.uint16)
-    clear_YX = np.zeros(geobox.shape, np.uint16)
-    date_YX = np.full(geobox.shape, 65535, np.uint16)
-    failed_YX = np.zeros(geobox.shape, bool)
-    views = []
-    for scene in scenes:
-        sky = work.attempt(scene, partial(_sky, work.reader, scene, geobox))
-        if sky is None:
-            failed_YX |= _inside(scene, geobox)
-            continue
-        covered_YX += sky[0]
-        clear_YX += sky[1]
-        views.append((int(sky[1].sum()), scene, sky[1]))
-    views.sort(key=lambda view: (-view[0], view[1].start, view[1].id))
-    left = composite_BYX[0].size
-    for count, scene, usable_YX in views:
-        if not left or not count:
-            break
-        block_BYX = work.attempt(scene, partial(work.reader.bands, scene, bands, geobox))
-        if block_BYX is None:
-            failed_YX |= usable_YX
-            continue
-        empty_YX = np.isnan(composite_BYX[0])
-        filled = left - kernels.fill_holes(composite_BYX, block_BYX, usable_YX)
-        left -= filled
-        day = (scene.start.date() - date(1970, 1, 1)).days
-        date_YX[empty_YX & np.isfinite(composite_BYX[0])] = day
-        if filled:
-            work.used.append(scene.id)
+    lanes = work.job.lanes(scenes)
+    views = observe(work, scenes, geobox, lanes)
+    compose_ = least_cloudy if work.job.spec.cube.s2 == "least_cloudy" else of_all
+    made = compose_(work, views, geobox, lanes)
+    seen_YX, clear_YX = (np.zeros(geobox.shape, np.uint16) for _ in range(2))
+    saturated_YX = made.saturated_YX
+    for view in views:
+        seen_YX += view.look_YX != Look.unseen
+        clear_YX += optical.is_clear(view.look_YX)
+        saturated_YX |= view.look_YX == Look.saturated
+    _tell(work, views, made)
     variable = work.job.layouts[Stage.COMPOSE].variable("s2")
-    valid_YX = np.isfinite(composite_BYX[0])
+    valid_YX = np.isfinite(made.values_BYX[0])
+    layers = [
+        (SensorQuality.cloud, seen_YX > 0),
+        (SensorQuality.saturated, saturated_YX),
+        (SensorQuality.valid, valid_YX),
+        (SensorQuality.read_failed, made.failed_YX),
+    ]
     work.blocks |= {
         "s2": kernels.pack_reflectance(
-            composite_BYX, scale=variable.scale or 1.0, fill=int(variable.fill)
+            made.values_BYX, scale=variable.scale or 1.0, fill=int(variable.fill)
         ),
-        "s2_quality": _sensor_quality(covered_YX > 0, failed_YX, valid_YX),
-        "s2_scenes": kernels.pack_count(covered_YX),
+        "s2_quality": _quality(layers, geobox),
+        "s2_scenes": kernels.pack_count(seen_YX),
         "s2_clear": kernels.pack_count(clear_YX),
-        "s2_date": date_YX,
+        "s2_date": made.day_YX,
     }
 
 
-def _sky(reader: Reader, scene: Scene, geobox: GeoBox) -> Bool:
-    """Where a scene covers the tile, and where it shows the ground: (2, y, x)."""
-    if scene.mask is None:
-        first = next(iter(scene.assets))
-        seen_YX = np.isfinite(reader.bands(scene, (first,), geobox)[0])
-        return np.stack([seen_YX, seen_YX])
-    sky = kernels.clear_sky(
-        reader.mask(scene, geobox),
-        clear=scene.mask_clear,
-        nodata=scene.mask_nodata,
-        dilate_px=scene.mask_dilate_px,
-    )
-    return np.stack(sky)
+def _tell(work: Work, views: list[View], made: Composite) -> None:
+    """Say of every scene whether it was used, and why not."""
+    for view in views:
+        for i, scene in enumerate(view.scenes):
+            if scene.id in made.used:
+                work.used.append(scene.id)
+                work.unused.pop(scene.id, None)
+            elif scene.id not in work.failed and scene.id not in work.unused:
+                work.unused[scene.id] = _why_unused(view.look_YX[view.source_YX == i])
+
+
+def _why_unused(look_N: UInt8) -> str:
+    if not (look_N != Look.unseen).any():
+        return "it shows no pixel of the tile"
+    if not optical.is_clear(look_N).any():
+        return "it shows no clear pixel of the tile"
+    return "others were taken for every clear pixel that it shows"
 
 
 def _compose_radar(work: Work, scenes: list[Scene], geobox: GeoBox) -> None:
-    """Mean of the month in linear power, over the scenes of each orbit and then over orbits."""
-    bands = work.job.spec.cube.s1_bands
-    mean = kernels.PowerMean((len(bands), *geobox.shape))
-    covered_YX = np.zeros(geobox.shape, np.uint16)
-    failed_YX = np.zeros(geobox.shape, bool)
-    for scene in scenes:
-        there = tuple(band for band in bands if band in scene.assets)
-        values = work.attempt(scene, partial(work.reader.bands, scene, there, geobox))
-        if values is None:
-            failed_YX |= _inside(scene, geobox)
-            continue
-        power_BYX = np.full((len(bands), *geobox.shape), np.nan, np.float32)
-        power_BYX[[bands.index(band) for band in there]] = values
-        mean.add(scene.orbit, power_BYX)
-        seen_YX = np.isfinite(values).any(axis=0)
-        covered_YX += seen_YX
-        if seen_YX.any():
-            work.used.append(scene.id)
-    power_BYX = mean.result()
-    valid_YX = np.asarray(np.isfinite(power_BYX).any(axis=0))
+    month = mean_backscatter(work, scenes, geobox, work.job.lanes(scenes))
+    layers = [
+        (SensorQuality.valid, np.any(np.isfinite(month.power_BYX), axis=0)),
+        (SensorQuality.read_failed, month.failed_YX),
+    ]
     work.blocks |= {
-        "s1": power_BYX,
-        "s1_quality": _sensor_quality(covered_YX > 0, failed_YX, valid_YX),
-        "s1_scenes": kernels.pack_count(covered_YX),
+        "s1": month.power_BYX,
+        "s1_quality": _quality(layers, geobox),
+        "s1_scenes": kernels.pack_count(month.passes_YX),
     }
 
 
-def _inside(scene: Scene, geobox: GeoBox) -> Bool:
-    return covered(Area(scene.polygon), geobox)
-
-
-def _sensor_quality(covered_YX: Bool, failed_YX: Bool, valid_YX: Bool) -> UInt8:
-    layers = [
-        (SensorQuality.no_scene, np.ones_like(covered_YX)),
-        (SensorQuality.cloud, covered_YX),
-        (SensorQuality.read_failed, failed_YX),
-        (SensorQuality.valid, valid_YX),
-    ]
-    return kernels.quality_codes(layers, covered_YX.shape)
+def _quality(layers: list[tuple[SensorQuality, Bool]], geobox: GeoBox) -> UInt8:
+    everywhere = (SensorQuality.no_scene, np.ones(geobox.shape, bool))
+    return kernels.quality_codes([everywhere, *layers], (geobox.shape.y, geobox.shape.x))

@@ -1,0 +1,36 @@
+"""Pixel maths on plain arrays: no files, no metadata, no catalogue.
+
+Shape suffixes: S scenes or passes, B bands, Y rows, X columns, T months, N pixels in any order.
+Reflectance and linear power are float32 with NaN where there is nothing.
+
+``optical``: masks and composites · ``radar``: means, borders, speckle · ``packing``: how numbers
+are stored · ``series``: months.
+"""
+
+from cdscale.kernels.packing import (
+    PROBABILITY_LEVELS,
+    pack_count,
+    pack_probability,
+    pack_reflectance,
+    quality_codes,
+    unpack_probability,
+)
+from cdscale.kernels.radar import to_decibel, to_power
+from cdscale.kernels.series import onset
+from cdscale.kernels.types import Bool, Float, UInt8, UInt16
+
+__all__ = [
+    "PROBABILITY_LEVELS",
+    "Bool",
+    "Float",
+    "UInt8",
+    "UInt16",
+    "onset",
+    "pack_count",
+    "pack_probability",
+    "pack_reflectance",
+    "quality_codes",
+    "to_decibel",
+    "to_power",
+    "unpack_probability",
+]
