@@ -19,16 +19,19 @@ from cdscale.display import (
     progress_display,
     show_answer,
     show_failures,
+    show_missing,
     show_next,
     show_plan,
+    show_rest,
     show_scores,
+    show_selection,
     shown,
 )
-from cdscale.errors import CdscaleError
-from cdscale.grid import Area
+from cdscale.errors import CdscaleError, SpecError, StoreError, explain
+from cdscale.grid import Area, Tile
 from cdscale.months import Months
 from cdscale.plan import Plan, check, freeze, price
-from cdscale.progress import status as status_of
+from cdscale.progress import EVERYTHING, Progress, Selection, StageStatus, status_of
 from cdscale.spec.base import read_yaml
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec, load_run
@@ -58,6 +61,9 @@ OutputOption = Annotated[
     str | None, typer.Option(help="Folder for everything that is made.", metavar="DIR")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Unpublished = Annotated[
+    bool, typer.Option("--unpublished", help="Show months as well that are not complete.")
+]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the catalogue again.")]
 
 
@@ -77,7 +83,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Price a run before it starts, and refuse what cannot fit."""
-    priced = _price(freeze(_load(spec, area, period, output)))
+    priced = _price(freeze(_load(spec, area, period, output)), Selection())
     if as_json:
         print_json(priced)
     else:
@@ -85,9 +91,9 @@ def plan(
     check(priced)
 
 
-def _price(job: Job) -> Plan:
-    workers = job.spec.workers
-    return price(job, workers=worker_count(workers), memory=worker_memory(workers))
+def _price(job: Job, selection: Selection) -> Plan:
+    count, memory = worker_count(job.spec.workers), worker_memory(job.spec.workers)
+    return price(job, workers=count, memory=memory, selection=selection)
 
 
 @app.command()
@@ -100,38 +106,90 @@ def run(
         str, typer.Option(help="local, cuda, or a scheduler's address.", metavar="WHERE")
     ] = "local",
     refresh: Refresh = False,
+    months: Annotated[
+        str | None,
+        typer.Option(help="Do only these, and what they are made from.", metavar="MONTHS"),
+    ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(help="Do only these, like x0012y0034,x0013y0034.", metavar="TILES"),
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Do them again although done.")] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Do only what failed or lacks scenes, and what rests on it."
+        ),
+    ] = False,
 ) -> None:
-    """Do what is left of a run; ends with status 0 only where everything is done."""
-    raise typer.Exit(run_job(_load(spec, area, period, output), cluster, refresh=refresh))
+    """Do what is left of a run; ends with status 0 only where everything asked for is done."""
+    selection = _selection(months, tiles, redo=redo, retry_failed=retry_failed)
+    found = _load(spec, area, period, output)
+    raise typer.Exit(run_job(found, cluster, refresh=refresh, selection=selection))
 
 
-def run_job(spec: RunSpec, cluster: str, *, refresh: bool = False) -> int:
+def _selection(
+    months: str | None, tiles: str | None, *, redo: bool, retry_failed: bool
+) -> Selection:
+    if redo and retry_failed:
+        raise SpecError(
+            explain("--redo and --retry-failed do not go together", do="Choose one of them.")
+        )
+    return Selection(
+        months=frozenset(Months.parse(months)) if months is not None else frozenset(),
+        tiles=frozenset(map(Tile.parse, tiles.split(","))) if tiles is not None else frozenset(),
+        redo=redo,
+        retry_failed=retry_failed,
+    )
+
+
+def run_job(
+    spec: RunSpec, cluster: str, *, refresh: bool = False, selection: Selection = EVERYTHING
+) -> int:
     """Plan, run and report; returns the exit status."""
-    from cdscale.export.report import write_report
-    from cdscale.run import execute
+    from cdscale.run import carry_out, prepared
 
     check_choice(cluster)
     job = freeze(spec, refresh=refresh)
-    priced = _price(job)
+    priced = _price(job, selection)
     show_plan(priced)
     check(priced)
-    if not any(stage.todo for stage in priced.stages.values()):
-        if not (spec.folder / "report.html").exists():
-            write_report(job, 0.0)
-        out.print(f"Everything is done; {shown(spec.folder)} is as it was.")
+    todo = any(stage.todo for stage in priced.stages.values())
+    with prepared(job, selection) as progress:
+        if todo:
+            show_selection(progress)
+            with progress_display() as display:
+                outcome = carry_out(progress, cluster, display)
+    if not todo:
+        _report(progress, 0.0, again=False)
+        what = "Everything" if selection.whole else "Everything asked for"
+        out.print(f"{what} is done; {shown(spec.folder)} is as it was.")
         return 0
-    with progress_display() as display:
-        outcome = execute(job, cluster, display)
-    page = write_report(job, outcome.seconds)
+    page = _report(progress, outcome.seconds, again=True)
     out.print(f"{outcome.done} tasks done in {outcome.seconds:.0f} s. Report: {shown(page)}")
     if outcome.complete:
+        show_rest(progress)
         return 0
-    show_failures(status_of(job))
+    show_failures(status_of(progress))
     err.print(
-        f"[yellow]The run is not complete.[/] Run it again to try what is left, or see\n"
-        f"  cdscale status SPEC --output {shown(spec.folder)}"
+        "[yellow]The run is not complete.[/] Run it again to try what is left, with "
+        "--retry-failed only what failed, or see\n"
+        f"  cdscale status SPEC --missing --output {shown(spec.folder)}"
     )
     return INCOMPLETE
+
+
+def _report(progress: Progress, seconds: float, *, again: bool) -> Path:
+    """The page, and the ledger of completeness; those that are there stay, unless made again."""
+    from cdscale.export.ledger import NAME, write_ledger
+    from cdscale.export.report import write_report
+
+    folder = progress.job.spec.folder
+    if again or not (folder / NAME).exists():
+        write_ledger(progress, folder / NAME)
+    if again or not (folder / "report.html").exists():
+        write_report(progress, seconds)
+    return folder / "report.html"
 
 
 # --------------------------------------------------------------------------------------- status
@@ -143,16 +201,47 @@ def status(
     area: AreaOption = None,
     period: PeriodOption = None,
     output: OutputOption = None,
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", help="For each tile and month: scenes expected, used, left out."),
+    ] = False,
+    geoparquet: Annotated[
+        Path | None,
+        typer.Option(help="Write each tile and month into this file.", metavar="FILE"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a run has done, what is missing or failed, and why."""
-    found = status_of(freeze(_load(spec, area, period, output)))
+    progress = Progress.of(freeze(_load(spec, area, period, output)))
+    if geoparquet is not None:
+        _write_geoparquet(progress, geoparquet)
+    if missing:
+        show_missing(progress, as_json=as_json)
+        return
+    found = status_of(progress)
     if as_json:
         print_json(found)
         return
     for stage, part in found.stages.items():
-        out.print(f"{stage:8} {part.done} of {part.tasks} tasks done")
+        out.print(f"{stage:8} {part.done} of {part.tasks} tasks done{_hidden(part)}")
     show_failures(found)
+
+
+def _hidden(part: StageStatus) -> str:
+    """Which months of a stage readers do not get yet."""
+    months = ",".join(part.unpublished)
+    return f"; not published: {Months.parse(months)}" if months else ""
+
+
+def _write_geoparquet(progress: Progress, path: Path) -> None:
+    from cdscale.export.ledger import write_ledger
+
+    try:
+        write_ledger(progress, path)
+    except OSError as error:
+        raise StoreError(
+            explain(f"cannot write {path}: {error.strerror}", do="Choose another file.")
+        ) from None
 
 
 # ---------------------------------------------------------------------------------------- query
@@ -163,25 +252,27 @@ def point(
     store: Annotated[Path, typer.Argument(help="cube.zarr, urban.zarr or change.zarr.")],
     lon: Annotated[float, typer.Option(help="Longitude, degrees.")],
     lat: Annotated[float, typer.Option(help="Latitude, degrees.")],
+    unpublished: Unpublished = False,
     as_json: AsJson = False,
 ) -> None:
     """Every value of a store at one place, month by month."""
     from cdscale.query import point as ask
 
-    show_answer(ask(store, lon, lat), as_json=as_json)
+    show_answer(ask(store, lon, lat, unpublished=unpublished), as_json=as_json)
 
 
 @query.command()
 def area(
     store: Annotated[Path, typer.Argument(help="cube.zarr, urban.zarr or change.zarr.")],
     geojson: Annotated[Path, typer.Argument(help="Polygons in degrees.")],
+    unpublished: Unpublished = False,
     as_json: AsJson = False,
 ) -> None:
     """What a store says of an area, month by month: means, and square kilometres of each class."""
     from cdscale.query import area as ask
 
     where = Area.from_geojson(read_yaml(geojson), where=str(geojson))
-    show_answer(ask(store, where), as_json=as_json)
+    show_answer(ask(store, where, unpublished=unpublished), as_json=as_json)
 
 
 # ------------------------------------------------------------------------------- simulated data

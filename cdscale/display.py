@@ -14,16 +14,18 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
 from rich.table import Table
 
+from cdscale.completeness import Totals, tile_months, unplaced
+from cdscale.months import Months
 from cdscale.plan import Plan
-from cdscale.progress import Status
+from cdscale.progress import Progress, Status, status_of
 from cdscale.spec.run import RunSpec
 from cdscale.spec.task import Receipt, Stage, Task
 
@@ -40,7 +42,7 @@ def print_json(value: Any) -> None:
 class Display:
     """One progress bar a stage, with tasks done, time left and failures."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Bars) -> None:
         self._progress = progress
         self._bar: TaskID | None = None
         self._failed = 0
@@ -88,7 +90,7 @@ def progress_display() -> Iterator[Display]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=err) as progress:
+    with Bars(*columns, console=err) as progress:
         yield Display(progress)
 
 
@@ -140,19 +142,106 @@ def show_failures(found: Status) -> None:
                 err.print(f"[yellow]{task}[/] without {scene}: {escape(reason)}")
 
 
+def show_selection(progress: Progress) -> None:
+    """What a selection takes in beside what it names."""
+    if progress.added:
+        out.print(
+            f"What was selected is made from {progress.added} more tasks that are not done: "
+            "they are done as well."
+        )
+
+
+def show_rest(progress: Progress) -> None:
+    """What a selection leaves to do."""
+    found = status_of(progress)
+    left = sum(part.tasks - part.done for part in found.stages.values())
+    if left:
+        out.print(f"{left} tasks beside what was selected are not done: run without a selection.")
+
+
+MOST_ROWS = 200
+"""Of a table on the screen."""
+WIDEST = 10_000
+"""Columns of a table in a file."""
+
+
+def show_missing(progress: Progress, *, as_json: bool) -> None:
+    """Of each tile and month what is missing and why; as JSON everything that is known."""
+    totals = Totals()
+    if as_json:
+        _print_rows(progress, totals)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("tile", "month", "state", "expected", "used", "unused", "aside", "failed", "why"):
+        table.add_column(name, justify="right" if name in COUNTS else "left")
+    for row in tile_months(progress):
+        totals.add(row)
+        if row.lacks and table.row_count < MOST_ROWS:
+            counts = (row.expected, row.used, row.unused, row.set_aside, row.failed)
+            table.add_row(
+                str(row.tile), str(row.month), str(row.state),
+                *(str(len(scenes)) for scenes in counts), escape(row.why),
+            )  # fmt: skip
+    if table.row_count:
+        # In a file or a pipe each row is one line.
+        wide = Console(highlight=False, width=WIDEST)
+        (out if out.is_terminal else wide).print(table)
+    if totals.lacking > table.row_count:
+        out.print(f"and {totals.lacking - table.row_count} more: see --json or --geoparquet FILE")
+    _show_totals(totals)
+    for item, reason in unplaced(progress.job).items():
+        out.print(f"set aside without date or place: {item}: {escape(reason)}")
+
+
+COUNTS = {"expected", "used", "unused", "aside", "failed"}
+"""Columns of numbers."""
+
+
+def _print_rows(progress: Progress, totals: Totals) -> None:
+    """JSON, written as it comes: a continent has many tiles and months."""
+    job = progress.job
+    head = {"name": job.spec.name, "output": str(job.spec.folder), "unplaced": unplaced(job)}
+    sys.stdout.write(json.dumps(head, ensure_ascii=False)[:-1] + ',\n"tile_months": [')
+    comma = "\n"
+    for row in tile_months(progress):
+        totals.add(row)
+        sys.stdout.write(comma + json.dumps(row.plain(), ensure_ascii=False))
+        comma = ",\n"
+    rest = json.dumps({"totals": totals.plain()}, ensure_ascii=False)
+    sys.stdout.write("\n],\n" + rest[1:] + "\n")
+
+
+def _show_totals(totals: Totals) -> None:
+    states = ", ".join(f"{number} {state}" for state, number in sorted(totals.states.items()))
+    out.print(
+        f"{sum(totals.states.values())} tiles and months: {states}; {totals.lacking} lack something"
+    )
+    scenes = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in totals.scenes.items())
+    out.print(f"scenes, each counted in every tile and month: {scenes}")
+    for kind, reasons in totals.reasons.items():
+        for reason, number in reasons.most_common(MOST_REASONS):
+            out.print(f"  {kind.replace('_', ' ')}, {number} times: {escape(reason)}")
+
+
+MOST_REASONS = 5
+"""Of each kind, on the screen."""
+
+
 def show_answer(answer: dict[str, Any], *, as_json: bool) -> None:
     """What a store answered, month by month."""
     if as_json:
         print_json(answer)
         return
     for key, value in answer.items():
-        if key != "months":
+        if key not in ("months", "unpublished"):
             out.print(f"{key}: {escape(str(value))}")
     for month in answer["months"]:
         out.print(f"[bold]{month['month']}[/]")
         for name, value in month.items():
             if name != "month":
                 out.print(f"  {name}: {_text(value)}")
+    if answer["unpublished"]:
+        out.print(f"not published: {Months.parse(','.join(answer['unpublished']))}")
 
 
 def _text(value: Any) -> str:

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import antimeridian
 import numpy as np
 import pyproj
 import shapely
+import shapely.affinity
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox as GeoBox
+from odc.geo.geobox import GeoboxTiles as GeoboxTiles
 from odc.geo.geom import Geometry
 from odc.geo.xr import rasterize
 from shapely.geometry import box, mapping, shape
@@ -76,6 +79,9 @@ PRESETS = {
         "EPSG:6933", Bounds(-17408000, -7372800, 17408000, 7372800), Bounds(-180, -85, 180, 85)
     ),
 }
+ACROSS = {"asia": Bounds(25, 50, 191, 72)}
+"""Where ``auto`` chooses a preset beyond the antimeridian, longitudes east of it counted on:
+Chukotka. Without it what crosses would go to the grid of the world, one part at either end."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -242,16 +248,26 @@ class Grid:
 
     @classmethod
     def preset(cls, name: str, *, resolution: float = 10.0, tile_px: int = 2048) -> Grid:
-        """One of the continental grids of :data:`PRESETS`.
+        """One of the continental grids of :data:`PRESETS`, or the lattice of a projected CRS.
+
+        The lattice of a CRS spans its area of use; its origin is a multiple of 204.8 km, so that
+        it is the same however the area of a run is chosen, and so that the pixels of Sentinel-2 and
+        of Sentinel-1 RTC in their own UTM zone are pixels of it.
 
         Raises
         ------
         SpecError
-            For a name that is none of them.
+            For a name that is neither, or a CRS without metres.
         """
+        if ":" in name:
+            return cls(name, name, _extent_of_use(name), resolution, tile_px)
         if name not in PRESETS:
             raise SpecError(
-                explain("unknown grid", expected=f"one of {', '.join(PRESETS)}", got=repr(name))
+                explain(
+                    "unknown grid",
+                    expected=f"one of {', '.join(PRESETS)}, or a projected CRS like EPSG:32631",
+                    got=repr(name),
+                )
             )
         return cls(name, PRESETS[name].crs, PRESETS[name].extent, resolution, tile_px)
 
@@ -318,9 +334,10 @@ class Grid:
         return self.window([tile]).geobox(self)
 
     def footprint(self, tile: Tile) -> BaseGeometry:
-        """Outline of a tile in degrees."""
+        """Outline of a tile in degrees, in two parts where it crosses the antimeridian."""
         outline = self.geobox(tile).extent.geom
-        return reproject(outline, self.crs, LON_LAT, resolution=self.tile_m / 16)
+        bent = reproject(outline, self.crs, LON_LAT, resolution=self.tile_m / 16)
+        return cut_at_antimeridian(bent)
 
     def window(self, tiles: Iterable[Tile]) -> Window:
         """The smallest rectangle of tiles that holds them all."""
@@ -329,6 +346,28 @@ class Grid:
         return Window(
             left, top, max(t.ix for t in every) - left + 1, max(t.iy for t in every) - top + 1
         )
+
+
+_STEP_M = 204_800
+"""Multiples of it are the corners of every lattice: ten default tiles of 10 m."""
+
+
+def _extent_of_use(code: str) -> Bounds:
+    """Where a CRS may be used, in its own metres, rounded outward."""
+    wanted = "a projected CRS with metres and an area of use, like EPSG:32631"
+    try:
+        crs = pyproj.CRS(code)
+    except pyproj.exceptions.CRSError:
+        raise SpecError(explain("unknown grid", expected=wanted, got=repr(code))) from None
+    metres = crs.is_projected and all(a.unit_name in {"metre", "meter"} for a in crs.axis_info)
+    if not metres or crs.area_of_use is None:
+        raise SpecError(explain("no grid can lie on this CRS", expected=wanted, got=crs.name))
+    box = _transformer(LON_LAT, code).transform_bounds(*crs.area_of_use.bounds)
+    low, high = (
+        [f(v / _STEP_M) * _STEP_M for v in part]
+        for f, part in ((math.floor, box[:2]), (math.ceil, box[2:]))
+    )
+    return Bounds(*low, *high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,19 +413,66 @@ def reproject(
     return shapely.transform(bent, change, interleaved=False)
 
 
+HALF_GLOBE_DEG2 = 360 * 180 / 2
+"""No scene and no tile covers more."""
+
+
+def cut_at_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
+    """Polygons in degrees, valid, and cut in two where they cross the antimeridian.
+
+    An edge that jumps by more than half a turn goes the short way, across the antimeridian, as it
+    does in footprints of scenes and in tiles brought to degrees; an outline around a pole gets the
+    pole. Longitudes beyond 180 come back into -180 to 180.
+
+    Raises
+    ------
+    ValueError
+        For an outline that cannot be cut: one that crosses itself there.
+    """
+    parts = [
+        part
+        for whole in shapely.get_parts(geometry)
+        for part in shapely.get_parts(whole)
+        if part.geom_type == "Polygon" and not part.is_empty
+    ]
+    return shapely.union_all([_polygons(_cut(part)) for part in parts])
+
+
+def _cut(polygon: shapely.Polygon) -> BaseGeometry:
+    west, _, east, _ = polygon.bounds
+    longitudes = shapely.get_coordinates(polygon.exterior)[:, 0]
+    if west >= -180 and east <= 180 and np.abs(np.diff(longitudes)).max() <= 180:
+        return polygon
+    # The library takes a ring around a pole for counterclockwise, and gets the rest of the globe
+    # from one that is not; of the two the scene is the smaller.
+    cuts: list[BaseGeometry] = []
+    for ring in (polygon, polygon.reverse()):
+        try:
+            cuts.append(antimeridian.fix_polygon(ring, fix_winding=True))
+        except (AssertionError, IndexError, ValueError):
+            continue
+    small = [cut for cut in cuts if cut.area < HALF_GLOBE_DEG2]
+    if not small:
+        raise ValueError("the outline cannot be cut at the antimeridian")
+    return min(small, key=lambda cut: cut.area)
+
+
 def choose_preset(area: Area) -> str:
     """The continental grid in whose part of the world an area lies; ``world`` where none fits."""
-    west, south, east, north = area.bounds
-    for name, preset in PRESETS.items():
-        inside = preset.lon_lat
-        if (
-            inside.west <= west
-            and east <= inside.east
-            and inside.south <= south
-            and north <= inside.north
-        ):
-            return name
-    return "world"
+    chosen = next((n for n, p in PRESETS.items() if _holds(p.lon_lat, area.bounds)), "world")
+    if chosen != "world":
+        return chosen
+    onward = [
+        shapely.affinity.translate(part, 360) if part.bounds[2] <= 0 else part
+        for part in shapely.get_parts(area.geometry)
+    ]
+    bounds = Bounds(*shapely.total_bounds(onward))
+    return next((name for name, box_ in ACROSS.items() if _holds(box_, bounds)), "world")
+
+
+def _holds(outer: Bounds, inner: Bounds) -> bool:
+    across = outer.west <= inner.west and inner.east <= outer.east
+    return across and outer.south <= inner.south and inner.north <= outer.north
 
 
 def project(lon: float, lat: float, crs: str) -> tuple[float, float]:
@@ -398,11 +484,14 @@ def project(lon: float, lat: float, crs: str) -> tuple[float, float]:
 def covered(area: Area, geobox: GeoBox) -> np.ndarray:
     """Pixels whose centre lies in the area: bool of shape (y, x)."""
     crs, box_m = str(geobox.crs), geobox.boundingbox
-    outline = reproject(geobox.extent.geom, crs, LON_LAT, resolution=box_m.span_x / 16)
+    bent = reproject(geobox.extent.geom, crs, LON_LAT, resolution=box_m.span_x / 16)
+    outline = cut_at_antimeridian(bent)
     # Only what is near is projected: far away a projection turns polygons inside out.
-    west, south, east, north = outline.buffer(0.1).bounds
-    near = shapely.make_valid(shapely.clip_by_rect(area.geometry, west, south, east, north))
-    polygon = Area(near).to_crs(crs)
+    near = [
+        _polygons(shapely.clip_by_rect(area.geometry, *part.buffer(0.1).bounds))
+        for part in shapely.get_parts(outline)
+    ]
+    polygon = shapely.union_all([Area(part).to_crs(crs) for part in near if not part.is_empty])
     if polygon.is_empty:
         return np.zeros(geobox.shape, bool)
     return np.asarray(rasterize(Geometry(polygon, geobox.crs), geobox))

@@ -10,17 +10,21 @@ from pathlib import Path
 
 from cdscale import models, scenes
 from cdscale.errors import ModelError, PlanError, SpecError, StoreError, explain
-from cdscale.progress import Progress
+from cdscale.months import Month
+from cdscale.progress import EVERYTHING, Progress, Selection
 from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard
-from cdscale.spec.job import Job
+from cdscale.spec.job import STORES, Job
 from cdscale.spec.run import RunSpec
-from cdscale.spec.scene import SceneTable
+from cdscale.spec.scene import SceneTable, passes
 from cdscale.spec.task import Stage, Task
-from cdscale.store import Ledger, exists, open_store
+from cdscale.store import exists, grown, read_spec
 
-WORKER_BYTES = 600_000_000
-"""Of a worker with every library loaded and no work."""
+WORKER_BYTES = 850_000_000
+"""Of a worker with every library loaded and no work, and GDAL's cache of blocks full."""
+REMOTE_BYTES_PER_PIXEL = 64
+"""Of a tile whose scenes come over a network: sixteen assets on their way, each held as it lies in
+its file."""
 NETWORK_BYTES_PER_PIXEL = 2000
 """Of activations, at most, in a window of 512 pixels and its halo; measured, see predict.Tiling."""
 COMPRESSED = 0.7
@@ -50,7 +54,7 @@ def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
         When the spec does not fit together, the catalogue has nothing, or a card refuses.
     """
     spec.tiles()
-    spec.pairs()
+    spec = _with_earlier_pairs(spec)
     choices = {name: getattr(spec.models, name) for name in ("urban", "change")}
     cards = {name: _card(choice.card) for name, choice in choices.items() if choice is not None}
     table = None if refresh else _frozen_scenes(spec)
@@ -64,6 +68,26 @@ def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
         )
         _halo_fits(spec, card)
     return Job(spec=spec, scenes=table, cards=cards)
+
+
+def _with_earlier_pairs(spec: RunSpec) -> RunSpec:
+    """A spec that names no pairs keeps those that its store compares already.
+
+    A period that grows month by month then adds a map each time, and the older maps stay part of
+    the run: they are made anew where a scene of their months comes late.
+    """
+    now, path = spec.pairs(), spec.folder / STORES[Stage.CHANGE]
+    if spec.models.change is None or spec.models.change.pairs or not exists(path):
+        return spec
+    made = read_spec(path).reference
+    stored = {Month.parse(later): Month.parse(earlier) for later, earlier in made.items()}
+    kept = {m: e for m, e in stored.items() if m in spec.period and e in spec.period}
+    if kept.keys() <= now.keys():
+        return spec
+    pairs = tuple(f"{earlier},{later}" for later, earlier in sorted((kept | now).items()))
+    change = spec.models.change.model_copy(update={"pairs": pairs})
+    models = spec.models.model_copy(update={"change": change})
+    return spec.model_copy(update={"models": models})
 
 
 def _card(name: str) -> ModelCard:
@@ -150,7 +174,7 @@ class Plan(Frozen):
     """About, on a local cluster of so many workers."""
 
 
-def price(job: Job, *, workers: int, memory: int) -> Plan:
+def price(job: Job, *, workers: int, memory: int, selection: Selection = EVERYTHING) -> Plan:
     """What is left to do of a run, and what it takes.
 
     Parameters
@@ -161,16 +185,20 @@ def price(job: Job, *, workers: int, memory: int) -> Plan:
         Workers of the cluster.
     memory : int
         Bytes of each.
+    selection : Selection
+        What of the run is wanted.
 
     Raises
     ------
+    SpecError
+        When the selection names what the run does not have.
     StoreError
-        When a store in the output folder was made with another spec.
+        When a store in the output folder was made with another spec, or cannot grow to this one.
     """
+    selection.check(job)
     for stage in job.stages:
-        if exists(job.store_path(stage)):
-            open_store(job.store_path(stage), job.layouts[stage])
-    progress = Progress(job, Ledger(job.ledger_folder))
+        grown(job.store_path(stage), job.layouts[stage])
+    progress = Progress.of(job, selection)
     stages = {str(stage): _price_stage(job, stage, progress) for stage in job.stages}
     grid = job.spec.lattice
     table = job.scenes.scenes
@@ -256,16 +284,62 @@ def _assets_to_read(job: Job, tasks: list[Task]) -> int:
     )
 
 
+def _busiest(job: Job) -> dict[str, int]:
+    """Most passes of each sensor that one task has."""
+    most = {"s1": 0, "s2": 0}
+    for task in job.tasks(Stage.COMPOSE):
+        scenes = job.scenes_of(task)
+        for sensor in most:
+            number = sum(scene.sensor == sensor for scene in scenes)
+            if number > most[sensor]:  # passes are no more than scenes
+                groups = passes(scene for scene in scenes if scene.sensor == sensor)
+                most[sensor] = max(most[sensor], len(groups))
+    return most
+
+
+def _optical_memory(job: Job) -> int:
+    """Bytes of the optical side of a compose task, at most."""
+    pixels, bands = job.spec.grid.tile**2, len(job.spec.cube.s2_bands)
+    number = _busiest(job)["s2"]
+    # Of each pass its look, its source and two masks; the composite, its flags and counts, and the
+    # copies of one band as it is packed.
+    held = pixels * (4 * number + 4 * bands + 10 + 16)
+    block = pixels * bands * 4 * 2
+    if job.spec.cube.s2 == "least_cloudy":
+        return held + job.lanes(job.scenes.scenes) * block
+    # A strip of all observations, sorted or as steps of its own, and what is read for it.
+    rows = job.strip_rows(number)
+    share = rows / job.spec.grid.tile
+    stack = int(number * bands * 4 * pixels * share)
+    # A medoid sums distances for each of them, between two at a time.
+    sums = int(share * pixels * (17 * number + 28 * bands)) if job.spec.cube.s2 == "medoid" else 0
+    read = int(job.lanes(job.scenes.scenes) * block * share)
+    return held + 2 * stack + stack // 2 + sums + read
+
+
+def _radar_memory(job: Job) -> int:
+    """Bytes of the radar side of a compose task, at most, with the optical blocks kept."""
+    cube, tile = job.spec.cube, job.spec.grid.tile
+    bands = len(cube.s1_bands)
+    margin = cube.s1_border_px + cube.s1_speckle_px // 2
+    keys = {s.direction if cube.s1_by == "direction" else s.orbit for s in job.scenes.scenes}
+    # Of each orbit a sum, a count and a mean; a pass as it is read and as it is fused, and masks.
+    of_orbits = tile**2 * min(len(keys), max(1, _busiest(job)["s1"])) * bands * (8 + 2 + 8 + 8)
+    of_passes = (tile + 2 * margin) ** 2 * (bands * 4 * 3 + 6)
+    filtering = (tile + 2 * margin) ** 2 * 8 * 8 if cube.s1_speckle_px else 0
+    return of_orbits + job.lanes(job.scenes.scenes) * of_passes + filtering + tile**2 * 12
+
+
 def task_memory(job: Job, stage: Stage) -> int:
     """Bytes that one task of a stage holds at most, beside the libraries."""
     tile = job.spec.grid.tile
     pixels = tile**2
     layout = job.layouts[stage]
     if stage is Stage.COMPOSE:
-        # Composite, scene being read and its finite mask; radar keeps a sum and a count an orbit.
-        optical = len(job.spec.cube.s2_bands) * (4 + 4 + 1)
-        radar = len(job.spec.cube.s1_bands) * 4 * 8
-        return pixels * (max(optical, radar) + 8) + 2 * layout.shard_bytes
+        remote = any(scene.remote for scene in job.scenes.scenes)
+        under_way = pixels * REMOTE_BYTES_PER_PIXEL if remote else 0
+        most = max(_optical_memory(job), _radar_memory(job))
+        return most + under_way + 2 * layout.shard_bytes
     total = 2 * layout.shard_bytes
     card = _card_of(job, stage)
     if card is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from cdscale.months import Month
+from cdscale.errors import SpecError, explain
+from cdscale.grid import Tile
+from cdscale.months import Month, Months
 from cdscale.spec.base import Frozen, fingerprint
 from cdscale.spec.job import Job
 from cdscale.spec.task import STAGE_VERSION, Receipt, Stage, Task
-from cdscale.store import Ledger, exists
+from cdscale.store import Ledger, Store, exists, read_spec
 
 DECIDING = {
     "family",
@@ -26,6 +29,62 @@ DECIDING = {
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which tasks of a run are wanted; without anything said, all that are not done."""
+
+    months: frozenset[Month] = frozenset()
+    """None: every month."""
+    tiles: frozenset[Tile] = frozenset()
+    """None: every tile."""
+    redo: bool = False
+    """Do them again although they are done."""
+    retry_failed: bool = False
+    """Of these only what was tried and failed, or was done without some scenes; and what is made
+    from it, wherever that lies."""
+
+    def names(self, task: Task) -> bool:
+        """Whether a task is among the months and tiles."""
+        return (not self.months or task.month in self.months) and (
+            not self.tiles or task.tile in self.tiles
+        )
+
+    @property
+    def whole(self) -> bool:
+        """Whether it leaves nothing out."""
+        return not (self.months or self.tiles or self.retry_failed)
+
+    def check(self, job: Job) -> None:
+        """Refuse what is not part of a run.
+
+        Raises
+        ------
+        SpecError
+            Naming the months or tiles that the run does not have.
+        """
+        period = frozenset(job.spec.period)
+        if foreign := self.months - period:
+            raise SpecError(
+                explain(
+                    "the selection names months that the run does not have",
+                    expected=f"months of {job.spec.period}",
+                    got=str(Months.of(foreign)),
+                )
+            )
+        if unknown := self.tiles.difference(job.tiles):
+            raise SpecError(
+                explain(
+                    "the selection names tiles that the run does not have",
+                    expected=f"tiles that the area touches, {len(job.tiles)} from {job.tiles[0]} "
+                    f"to {job.tiles[-1]}",
+                    got=", ".join(map(str, sorted(unknown))),
+                )
+            )
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True)
 class Agenda:
     """What a stage has done and has still to do."""
 
@@ -38,27 +97,85 @@ class Agenda:
 
 @dataclass
 class Progress:
-    """How far a run is, as its receipts tell; reads each receipt once."""
+    """How far a run is, as its receipts tell; reads each receipt once.
+
+    A task is done when its receipt holds: same inputs, same spec, same weights, no scene missing.
+    """
 
     job: Job
     ledger: Ledger
-    _receipts: dict[Task, Receipt | None] = field(default_factory=dict)
+    selection: Selection = EVERYTHING
+    _found: dict[Task, Receipt | None] = field(default_factory=dict)
+    _held: dict[Task, Receipt | None] = field(default_factory=dict)
     _fingerprints: dict[Task, str | None] = field(default_factory=dict)
+    _sound: dict[Task, bool] = field(default_factory=dict)
     _stores: dict[Stage, bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, job: Job, selection: Selection = EVERYTHING) -> Progress:
+        """Where a run stands now."""
+        return cls(job, Ledger(job.ledger_folder), selection)
+
+    # ------------------------------------------------------------------------------- receipts
+
+    def found(self, task: Task) -> Receipt | None:
+        """The receipt of a task, whether it still holds or not."""
+        if task not in self._found:
+            again = self.selection.redo and self.selection.names(task)
+            there = not again and self._store_there(task.stage)
+            self._found[task] = self.ledger.read(task) if there else None
+        return self._found[task]
 
     def receipt(self, task: Task) -> Receipt | None:
         """The receipt of a task, if it still holds: same inputs, same spec, same weights."""
-        if task not in self._receipts:
-            found = self.ledger.read(task) if self._store_there(task.stage) else None
+        if task not in self._held:
+            found = self.found(task)
             holds = found is not None and found.fingerprint == self.fingerprint(task)
-            self._receipts[task] = found if holds else None
-        return self._receipts[task]
+            self._held[task] = found if holds else None
+        return self._held[task]
+
+    def done(self, task: Task) -> bool:
+        """Whether nothing of a task is left to do."""
+        receipt = self.receipt(task)
+        return receipt is not None and receipt.complete
+
+    def sound(self, task: Task) -> bool:
+        """Whether a task is done, and everything that it was made from."""
+        if task not in self._sound:
+            above = self.job.upstream(task)
+            self._sound[task] = self.done(task) and all(self.sound(up) for up in above)
+        return self._sound[task]
+
+    def record(self, receipt: Receipt) -> None:
+        """Take in the receipt of a task that has just been done."""
+        task = Task.parse(receipt.task)
+        self._found[task] = receipt
+        self._held.pop(task, None)
+        self._sound.pop(task, None)
+
+    def review(self, stage: Stage) -> None:
+        """Look again at a stage and those after it: what they are made from may have changed."""
+        later = set(list(Stage)[list(Stage).index(stage) :])
+        for task in [task for task in self._held if task.stage in later]:
+            del self._held[task]
+        for task in [task for task in self._fingerprints if task.stage in later]:
+            del self._fingerprints[task]
+        for task in [task for task in self._sound if task.stage in later]:
+            del self._sound[task]
+
+    def start_over(self) -> None:
+        """Drop the receipts of what is to be done again."""
+        if self.selection.redo:
+            every = (task for stage in self.job.stages for task in self.job.tasks(stage))
+            self.ledger.drop(task for task in every if self.selection.names(task))
 
     def _store_there(self, stage: Stage) -> bool:
         """Whether what the receipts of a stage tell of still exists."""
         if stage not in self._stores:
             self._stores[stage] = exists(self.job.store_path(stage))
         return self._stores[stage]
+
+    # --------------------------------------------------------------------------- fingerprints
 
     def fingerprint(self, task: Task) -> str | None:
         """Of everything that decides a task's pixels; None until all of its inputs are there."""
@@ -75,37 +192,119 @@ class Progress:
             {
                 "task": str(task),
                 "version": STAGE_VERSION[task.stage],
-                "layout": self.job.layouts[task.stage].digest,
+                "layout": self._structures[task.stage],
                 "inputs": sums,
                 **self._own(task),
             }
         )
 
+    @cached_property
+    def _structures(self) -> dict[Stage, str]:
+        """Of each store what does not change when it grows."""
+        return {stage: layout.structure for stage, layout in self.job.layouts.items()}
+
     def _own(self, task: Task) -> dict[str, Any]:
         """What decides a task's pixels beside its layout and the pixels that it reads."""
         if task.stage is Stage.COMPOSE:
             return {
-                "composite": self.job.spec.cube.model_dump(mode="json"),
-                "scenes": [scene.model_dump(mode="json") for scene in self.job.scenes_of(task)],
+                "composite": self._composite,
+                "reader": self.job.spec.reader,
+                "scenes": [scene.digest for scene in self.job.scenes_of(task)],
             }
+        own: dict[str, Any] = {}
         names = ("urban",) if task.stage is Stage.MAP else ("change", "urban")
+        if task.stage is Stage.CHANGE:
+            # Which months its pixels come from: the map names them.
+            series = self.job.spec.period.between(self._pairs[task.month], task.month)
+            own["months"] = str(series) if "urban" in self.job.cards else str(series.first)
         cards = [self.job.cards[name] for name in names if name in self.job.cards]
-        return {"cards": [card.model_dump(mode="json", include=DECIDING) for card in cards]}
+        own["cards"] = [card.model_dump(mode="json", include=DECIDING) for card in cards]
+        return own
+
+    @cached_property
+    def _composite(self) -> dict[str, Any]:
+        # Which scenes are left out shows in the scenes that are there.
+        return self.job.spec.cube.model_dump(mode="json", exclude={"exclude"})
+
+    @cached_property
+    def _pairs(self) -> dict[Month, Month]:
+        return self.job.spec.pairs()
+
+    # --------------------------------------------------------------------------------- agenda
+
+    @cached_property
+    def wanted(self) -> frozenset[Task]:
+        """Tasks of the selection.
+
+        What it names and what that is made from; or what failed and all that is made from it.
+        """
+        named = {
+            task
+            for stage in self.job.stages
+            for task in self.job.tasks(stage)
+            if self.selection.names(task)
+        }
+        if self.selection.retry_failed:
+            return frozenset(self._downstream({task for task in named if self._lacking(task)}))
+        left = list(named)
+        while left:
+            above = [up for up in self.job.upstream(left.pop()) if up not in named]
+            named.update(above)
+            left += above
+        return frozenset(named)
+
+    def _lacking(self, task: Task) -> bool:
+        """Whether a task was tried, and failed or ended without some scenes."""
+        if self.done(task):
+            return False
+        found = self.found(task)
+        return (found is not None and not found.complete) or bool(self.ledger.failure(task))
+
+    def _downstream(self, tasks: set[Task]) -> set[Task]:
+        for stage in self.job.stages:
+            for task in self.job.tasks(stage):
+                if not tasks.isdisjoint(self.job.upstream(task)):
+                    tasks.add(task)
+        return tasks
+
+    @property
+    def added(self) -> int:
+        """Tasks to do that the selection does not name, but needs."""
+        if self.selection.whole or self.selection.retry_failed:
+            return 0
+        extra = (task for task in self.wanted if not self.selection.names(task))
+        return sum(not self.done(task) for task in extra)
 
     def agenda(self, stage: Stage, month: Month | None = None) -> Agenda:
-        """Done, ready and waiting tasks of a stage, or of one of its months."""
+        """Done, ready and waiting tasks of a stage, or of one of its months; of the selection."""
         done, ready, waiting = [], {}, []
         for task in self.job.tasks(stage):
             if month is not None and task.month != month:
                 continue
-            receipt, mark = self.receipt(task), self.fingerprint(task)
-            if receipt is not None and receipt.complete:
+            if not self.selection.whole and task not in self.wanted:
+                continue
+            mark = self.fingerprint(task)
+            if self.done(task):
                 done.append(task)
             elif mark is None:
                 waiting.append(task)
             else:
                 ready[task] = mark
         return Agenda(tuple(done), ready, tuple(waiting))
+
+    def left(self, stage: Stage) -> dict[Month, set[Task]]:
+        """For each month every task that is not sound, in the selection or not."""
+        left: dict[Month, set[Task]] = {month: set() for month in self.job.months(stage)}
+        for task in self.job.tasks(stage):
+            if not self.sound(task):
+                left[task.month].add(task)
+        return left
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task of the selection is done."""
+        agendas = (self.agenda(stage) for stage in self.job.stages)
+        return all(not agenda.ready and not agenda.waiting for agenda in agendas)
 
 
 class StageStatus(Frozen):
@@ -119,6 +318,8 @@ class StageStatus(Frozen):
     """Of these, the ones that were tried, and why they failed."""
     incomplete: dict[str, dict[str, str]]
     """Tasks that were done without some scenes, and why those could not be read."""
+    unpublished: tuple[str, ...]
+    """Months of the store that readers do not get yet, those of other runs among them."""
     pixels: dict[str, dict[str, dict[str, int]]]
     """For each month and quality variable, pixels of each code."""
 
@@ -136,7 +337,12 @@ class Status(Frozen):
 
 def status(job: Job) -> Status:
     """Where a run stands."""
-    progress = Progress(job, Ledger(job.ledger_folder))
+    return status_of(Progress.of(job))
+
+
+def status_of(progress: Progress) -> Status:
+    """Where a run stands, from receipts that have been read already."""
+    job = progress.job
     stages = {str(stage): _stage_status(progress, stage) for stage in job.stages}
     return Status(
         name=job.spec.name,
@@ -145,6 +351,16 @@ def status(job: Job) -> Status:
         set_aside={item.id: item.reason for item in job.scenes.set_aside},
         stages=stages,
     )
+
+
+def unpublished(job: Job, stage: Stage) -> tuple[Month, ...]:
+    """Months of a stage's store that readers do not get yet."""
+    path = job.store_path(stage)
+    if not exists(path):
+        return job.months(stage)
+    store = Store(path, read_spec(path))
+    published = set(store.published())
+    return tuple(month for month in store.spec.months if month not in published)
 
 
 def _stage_status(progress: Progress, stage: Stage) -> StageStatus:
@@ -164,5 +380,6 @@ def _stage_status(progress: Progress, stage: Stage) -> StageStatus:
         missing=tuple(str(task) for task in missing),
         failed={str(task): reason for task, reason in reasons.items() if reason},
         incomplete={str(t): r.failed for t, r in receipts.items() if r and not r.complete},
+        unpublished=tuple(map(str, unpublished(progress.job, stage))),
         pixels=pixels,
     )

@@ -13,12 +13,12 @@ from cdscale.errors import SpecError, StoreError, explain
 from cdscale.grid import Area, covered, project, to_lon_lat
 from cdscale.months import Month
 from cdscale.spec.cube import CubeSpec, Variable
-from cdscale.store import open_dataset, read_spec
+from cdscale.store import Store, open_dataset, read_spec
 
 Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 
 
-def point(path: Path, lon: float, lat: float) -> dict[str, Any]:
+def point(path: Path, lon: float, lat: float, *, unpublished: bool = False) -> dict[str, Any]:
     """Every value of a store at one place, month by month.
 
     Parameters
@@ -27,12 +27,15 @@ def point(path: Path, lon: float, lat: float) -> dict[str, Any]:
         A store.
     lon, lat : float
         Degrees (EPSG:4326).
+    unpublished : bool
+        Show months as well that are not complete, or are just being made.
 
     Returns
     -------
     dict
-        Plain data: where the pixel is, and for each month each variable: a number in its unit, the
-        meaning of a code, or None where there is no data; by band where it has bands.
+        Plain data: where the pixel is, which months are not published, and for each other month
+        each variable: a number in its unit, the meaning of a code, or None where there is no data;
+        by band where it has bands.
 
     Raises
     ------
@@ -59,18 +62,37 @@ def point(path: Path, lon: float, lat: float) -> dict[str, Any]:
         )
     column = int((x - box.left) / spec.grid.resolution)
     row = int((box.top - y) / spec.grid.resolution)
+    shown, hidden = _months(path, spec, unpublished=unpublished)
     with open_dataset(path) as dataset:
-        pixel = _load(dataset.isel(x=column, y=row), path)
+        at = [spec.months.index(month) for month in shown]
+        pixel = _load(dataset.isel(month=at, x=column, y=row), path)
     return {
-        "store": str(path),
-        "title": spec.title,
-        **({"comment": spec.attrs["comment"]} if "comment" in spec.attrs else {}),
+        **_head(path, spec, hidden),
         "lon": lon,
         "lat": lat,
         "crs": spec.grid.crs,
         "x": float(pixel.x),
         "y": float(pixel.y),
-        "months": [_values_of(pixel, spec, month) for month in spec.months],
+        "months": [_values_of(pixel, spec, month) for month in shown],
+    }
+
+
+def _months(
+    path: Path, spec: CubeSpec, *, unpublished: bool
+) -> tuple[tuple[Month, ...], tuple[Month, ...]]:
+    """Months that are shown, and those that are not published."""
+    published = set(Store(path, spec).published())
+    hidden = tuple(month for month in spec.months if month not in published)
+    return tuple(m for m in spec.months if unpublished or m in published), hidden
+
+
+def _head(path: Path, spec: CubeSpec, hidden: tuple[Month, ...]) -> dict[str, Any]:
+    """What every answer says of its store."""
+    return {
+        "store": str(path),
+        "title": spec.title,
+        **({"comment": spec.attrs["comment"]} if "comment" in spec.attrs else {}),
+        "unpublished": [str(month) for month in hidden],
     }
 
 
@@ -107,15 +129,20 @@ def _reference(spec: CubeSpec, month: Month) -> dict[str, str]:
 
 
 def _plain(value: Any, variable: Variable) -> float | int | str | None:
-    """A value as JSON has it; codes by their meaning, months as text."""
+    """A value as JSON has it; codes by their meaning, months and days as text."""
     meanings = _meanings(variable)
     if meanings:
         return meanings.get(int(value))
     if np.issubdtype(np.asarray(value).dtype, np.datetime64):
-        return None if np.isnat(value) else str(Month.from_numpy(value))
+        return None if np.isnat(value) else _date(value, variable)
     if np.issubdtype(np.asarray(value).dtype, np.integer):
         return int(value)
     return None if math.isnan(value) else round(float(value), 6)
+
+
+def _date(value: np.datetime64, variable: Variable) -> str:
+    """A day, or the month that it stands for."""
+    return str(value.astype("datetime64[M]" if "month" in variable.name else "datetime64[D]"))
 
 
 def _meanings(variable: Variable) -> dict[int, str]:
@@ -136,7 +163,7 @@ def _extent(spec: CubeSpec) -> str:
     return f"{min(lon):.4f}, {min(lat):.4f}, {max(lon):.4f}, {max(lat):.4f} (degrees)"
 
 
-def area(path: Path, polygon: Area) -> dict[str, Any]:
+def area(path: Path, polygon: Area, *, unpublished: bool = False) -> dict[str, Any]:
     """What a store says of an area, month by month.
 
     A pixel counts where its centre lies in the area. Pixels on an equal-area grid are all of one
@@ -148,13 +175,15 @@ def area(path: Path, polygon: Area) -> dict[str, Any]:
         A store.
     polygon : Area
         Where.
+    unpublished : bool
+        Show months as well that are not complete, or are just being made.
 
     Returns
     -------
     dict
-        Plain data: square kilometres of the area in the store, and for each month and variable the
-        mean and the square kilometres that have a value, or for codes the square kilometres of
-        each.
+        Plain data: square kilometres of the area in the store, which months are not published, and
+        for each other month and variable the mean and the square kilometres that have a value, or
+        for codes and dates the square kilometres of each.
 
     Raises
     ------
@@ -175,10 +204,11 @@ def area(path: Path, polygon: Area) -> dict[str, Any]:
                 do="Ask for a point, or for a larger area.",
             )
         )
+    shown, hidden = _months(path, spec, unpublished=unpublished)
     with open_dataset(path) as dataset:
         cut = dataset.isel(y=rows, x=columns)
         months = []
-        for month in spec.months:
+        for month in shown:
             at = cut.sel(month=month.to_numpy())
             answer: dict[str, Any] = {"month": str(month), **_reference(spec, month)}
             for variable in spec.variables:
@@ -186,9 +216,7 @@ def area(path: Path, polygon: Area) -> dict[str, Any]:
                 answer[variable.name] = _summary(values, variable, inside_YX, km2)
             months.append(answer)
     return {
-        "store": str(path),
-        "title": spec.title,
-        **({"comment": spec.attrs["comment"]} if "comment" in spec.attrs else {}),
+        **_head(path, spec, hidden),
         "area_km2": round(float(inside_YX.sum()) * km2, 6),
         "months": months,
     }
@@ -239,9 +267,9 @@ def _one(
         rest = sum(found.values())
         return {"km2": named | ({"no_data": round(rest * km2, 6)} if rest else {})}
     if np.issubdtype(values.dtype, np.datetime64):
-        months, counts = np.unique(values[~np.isnat(values)], return_counts=True)
-        pairs = zip(months, counts.tolist(), strict=True)
-        return {"km2": {str(Month.from_numpy(m)): round(n * km2, 6) for m, n in pairs}}
+        dates, counts = np.unique(values[~np.isnat(values)], return_counts=True)
+        pairs = zip(dates, counts.tolist(), strict=True)
+        return {"km2": {_date(date, variable): round(n * km2, 6) for date, n in pairs}}
     finite = np.isfinite(values)
     mean = float(values[finite].mean()) if finite.any() else None
     return {

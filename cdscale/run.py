@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,11 +22,13 @@ from distributed import CancelledError, Future, KilledWorker, wait
 from cdscale.cluster import GPU, Place, connect
 from cdscale.errors import PlanError, ReadError, StoreError, explain
 from cdscale.months import Month
-from cdscale.progress import Progress
+from cdscale.progress import EVERYTHING, Progress, Selection
+from cdscale.publication import Publication
+from cdscale.spec.base import fingerprint
 from cdscale.spec.job import Job
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.stages import perform_from
-from cdscale.store import Ledger, Store, create, exists, write_json
+from cdscale.store import Ledger, Store, create, exists, mend, write_json
 
 WINDOW = 3
 """Tasks in flight for each slot of the cluster: enough that no worker waits, few enough that the
@@ -81,8 +83,8 @@ class Outcome:
         self.seconds += other.seconds
 
 
-def execute(job: Job, cluster: str, watcher: Watcher) -> Outcome:
-    """Do what is left of a run, stage by stage.
+def execute(job: Job, cluster: str, watcher: Watcher, selection: Selection = EVERYTHING) -> Outcome:
+    """Do what is left of a run: :func:`prepared` and :func:`carry_out`.
 
     Parameters
     ----------
@@ -92,52 +94,75 @@ def execute(job: Job, cluster: str, watcher: Watcher) -> Outcome:
         See :func:`cdscale.cluster.connect`.
     watcher : Watcher
         Follows the progress.
+    selection : Selection
+        What of the run is wanted.
 
     Raises
     ------
     PlanError
         When another run holds the output folder, or there is no cluster.
+    SpecError
+        When the selection names what the run does not have.
     StoreError
         When a store was made with another spec, or cannot be written.
     """
+    with prepared(job, selection) as progress:
+        return carry_out(progress, cluster, watcher)
+
+
+def carry_out(progress: Progress, cluster: str, watcher: Watcher) -> Outcome:
+    """Do what is left of a run that has been prepared, stage by stage.
+
+    Raises
+    ------
+    PlanError
+        When there is no cluster, or it goes away.
+    """
     outcome = Outcome()
-    with prepared(job):
-        if finished(job):
-            return outcome
-        with connect(cluster, job.spec.workers) as place:
-            for stage in job.stages:
-                outcome.add(run_stage(job, stage, place, watcher))
+    if not progress.finished:
+        with connect(cluster, progress.job.spec.workers) as place:
+            for stage in progress.job.stages:
+                outcome.add(run_stage(progress, stage, place, watcher))
     return outcome
 
 
 def finished(job: Job) -> bool:
     """Whether every task of a run is done."""
-    progress = Progress(job, Ledger(job.ledger_folder))
-    return all(
-        not agenda.ready and not agenda.waiting
-        for agenda in (progress.agenda(stage) for stage in job.stages)
-    )
+    return Progress.of(job).finished
 
 
 @contextmanager
-def prepared(job: Job) -> Iterator[None]:
-    """Hold the output folder, lay out its stores, and tidy up what a killed run left.
+def prepared(job: Job, selection: Selection = EVERYTHING) -> Iterator[Progress]:
+    """Hold the output folder, lay out its stores or let them grow, and tidy up after killed runs.
+
+    What is then done is published when the block ends as it should; where it does not, months that
+    were taken back stay so until the next run.
 
     Raises
     ------
     PlanError
         When another run holds the folder.
+    SpecError
+        When the selection names what the run does not have.
     StoreError
         When a store was made with another spec, or the folder cannot be written.
     """
+    selection.check(job)
     with _only_run(job):
-        stores = [_lay_out(job, stage) for stage in job.stages]
+        for stage in job.stages:
+            mend(job.store_path(stage))
+        stores = {stage: _lay_out(job, stage) for stage in job.stages}
         _keep_job(job)
-        _sweep(stores)
+        _sweep(stores.values())
+        progress = Progress.of(job, selection)
+        progress.start_over()
         try:
-            yield
+            yield progress
         finally:
-            _sweep(stores)
+            _sweep(stores.values())
+        progress.review(Stage.COMPOSE)
+        for stage, store in stores.items():
+            Publication(progress, stage, store).settle()
 
 
 def _lay_out(job: Job, stage: Stage) -> Store:
@@ -177,29 +202,33 @@ def _only_run(job: Job) -> Iterator[None]:
 def _keep_job(job: Job) -> None:
     path = job.spec.folder / "run" / "job.json"
     try:
-        same = Job.model_validate_json(path.read_text(encoding="utf-8")).digest == job.digest
+        kept = Job.model_validate_json(path.read_text(encoding="utf-8"))
+        same = fingerprint(kept) == fingerprint(job.public)
     except (OSError, ValueError):
         same = False
     if not same:
-        write_json(path, job)
+        write_json(path, job.public)
 
 
-def _sweep(stores: list[Store]) -> None:
+def _sweep(stores: Iterable[Store]) -> None:
     for store in stores:
         store.sweep()
 
 
 def run_stage(
-    job: Job, stage: Stage, place: Place, watcher: Watcher, month: Month | None = None
+    progress: Progress, stage: Stage, place: Place, watcher: Watcher, month: Month | None = None
 ) -> Outcome:
     """Do what is left of one stage, or of one month of it.
 
-    Tasks go out in the plan's order, at most :data:`WINDOW` for each slot at a time.
+    Tasks go out in the plan's order, at most :data:`WINDOW` for each slot at a time. A month is
+    taken back from readers before the first of its tasks goes out, and theirs when the last one of
+    it is done.
     """
     started = time.perf_counter()
-    agenda = Progress(job, Ledger(job.ledger_folder)).agenda(stage, month)
+    progress.review(stage)
+    agenda = progress.agenda(stage, month)
     watcher.begin(stage, todo=len(agenda.ready), done=len(agenda.done), dashboard=place.dashboard)
-    window = _Window(job, place, watcher)
+    window = _Window(progress, stage, place, watcher)
     window.work_off(deque(_Try(task, mark) for task, mark in agenda.ready.items()))
     outcome = window.outcome
     outcome.waiting = len(agenda.waiting)
@@ -225,11 +254,12 @@ class _Try:
 class _Window:
     """The bounded number of tasks in flight."""
 
-    def __init__(self, job: Job, place: Place, watcher: Watcher) -> None:
-        self.job = job
+    def __init__(self, progress: Progress, stage: Stage, place: Place, watcher: Watcher) -> None:
+        self.progress = progress
+        self.job = progress.job
         self.place = place
         self.watcher = watcher
-        self.ledger = Ledger(job.ledger_folder)
+        self.publication = Publication.open(progress, stage)
         self.outcome = Outcome()
         # A scheduler that serves several runs must not take one's task for another's.
         self._token = uuid.uuid4().hex[:8]
@@ -272,6 +302,7 @@ class _Window:
             if attempt.not_before > now:
                 queue.append(attempt)
                 continue
+            self.publication.begin(attempt.task)
             self._flying[self._send(attempt)] = attempt
             room -= 1
 
@@ -305,9 +336,15 @@ class _Window:
         error = future.exception() if future.status != "finished" else None
         if error is None and future.status == "finished":
             receipt = future.result()
+            if receipt.may_pass and attempt.attempt < self.job.spec.workers.retries:
+                queue.append(attempt.next())
+                self.watcher.again(task, next(iter(receipt.failed.values())))
+                return
             self.outcome.done += 1
             if not receipt.complete:
                 self.outcome.incomplete[str(task)] = receipt.failed
+            self.progress.record(receipt)
+            self.publication.landed(task)
             self.watcher.done(task, receipt)
             return
         reason = _reason(error)
@@ -315,7 +352,7 @@ class _Window:
             queue.append(attempt.next())
             self.watcher.again(task, reason)
             return
-        self.ledger.fail(task, reason)
+        self.progress.ledger.fail(task, reason)
         self.outcome.failed[str(task)] = reason
         self.watcher.failed(task, reason)
 

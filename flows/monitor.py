@@ -14,9 +14,11 @@ from prefect.cache_policies import NO_CACHE
 
 from cdscale.cluster import Place, connect, worker_count, worker_memory
 from cdscale.errors import UserError
+from cdscale.export.ledger import NAME, write_ledger
 from cdscale.export.report import write_report
 from cdscale.months import Month
 from cdscale.plan import check, freeze, price
+from cdscale.progress import Progress
 from cdscale.run import Outcome, prepared, run_stage
 from cdscale.spec.job import Job
 from cdscale.spec.run import load_run
@@ -54,7 +56,7 @@ def make_plan(spec: str, overrides: dict[str, str]) -> Job:
 @task(task_run_name="{stage}-{month}", cache_policy=NO_CACHE)
 def run_month(job: Job, stage: Stage, month: Month, place: Place, watcher: LogWatcher) -> Outcome:
     """One stage of one month. What may pass is tried again inside, so Prefect does not retry."""
-    outcome = run_stage(job, stage, place, watcher, month)
+    outcome = run_stage(Progress.of(job), stage, place, watcher, month)
     if outcome.failed:
         raise RuntimeError(f"{len(outcome.failed)} tasks of {stage} {month} failed")
     return outcome
@@ -62,8 +64,10 @@ def run_month(job: Job, stage: Stage, month: Month, place: Place, watcher: LogWa
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
 def report(job: Job, seconds: float) -> str:
-    """The page that says what was made."""
-    return str(write_report(job, seconds))
+    """The page that says what was made, and the ledger that says what is missing."""
+    progress = Progress.of(job)
+    write_ledger(progress, job.spec.folder / NAME)
+    return str(write_report(progress, seconds))
 
 
 @flow(name="monitor", flow_run_name="monitor-{spec}")

@@ -17,6 +17,7 @@ import yaml
 import zarr
 
 from cdscale import __version__, cli, cluster
+from cdscale.months import Month
 from cdscale.plan import freeze
 from cdscale.run import prepared
 from cdscale.spec.run import load_run
@@ -32,6 +33,7 @@ from tests.regions import (
 )
 
 OK, INCOMPLETE, WRONG = 0, 1, 2
+MAY = Month(2022, 5)
 BIG = "x" * 400
 
 
@@ -553,11 +555,124 @@ def test_a_run_with_a_scene_missing_ends_with_status_1(
     assert "The run is not complete" in result.err
     assert "2 tasks done" in result.out
     status = cdscale("status", spec)
-    assert (status.code, status.out) == (OK, "compose  0 of 2 tasks done\n")
+    said = "compose  0 of 2 tasks done; not published: 2022-04\n"
+    assert (status.code, status.out) == (OK, said)
     assert f"without {scene.id}" in status.err
     # The scene is whole again: the next run is complete.
     result = cdscale("run", spec, "--cluster", threads)
     assert (result.code, "2 tasks done" in result.out) == (OK, True)
+
+
+# ----------------------------------------------------- selections, retries, what is missing
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--months", "2030-01"], ["months that the run does not have", "2022-04..2022-05"]),
+        (["--months", "soon"], ["not a month", "'soon'"]),
+        (["--tiles", "x0001y0001"], ["tiles that the run does not have", "got x0001y0001"]),
+        (["--tiles", "here"], ["not a tile", "like x0123y0045", "'here'"]),
+        (["--redo", "--retry-failed"], ["do not go together", "Choose one"]),
+    ],
+    ids=" ".join,
+)
+def test_a_selection_that_is_wrong(
+    cdscale: Cli, spoilt: Callable[..., Path], tmp_path: Path, options: list[str], said: list[str]
+) -> None:
+    refused(cdscale("run", spoilt(), *options), *said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_in_parts(
+    cdscale: Cli, spoilt: Callable[..., Path], tmp_path: Path, threads: str
+) -> None:
+    spec = spoilt()
+    west = freeze(load_run(spec)).tiles[0]
+    part = ("--months", "2022-05", "--tiles", west, "--cluster", threads)
+    result = cdscale("run", spec, *part)
+    assert result.code == OK
+    assert "1 tasks done" in result.out
+    assert "3 tasks beside what was selected are not done" in result.out
+    result = cdscale("run", spec, *part)
+    assert (result.code, "Everything asked for is done" in result.out) == (OK, True)
+    status = cdscale("status", spec)
+    assert status.out == "compose  1 of 4 tasks done; not published: 2022-04..2022-05\n"
+    shards = state_of(tmp_path / "out" / "cube.zarr")
+    result = cdscale("run", spec, *part, "--redo")
+    assert (result.code, "1 tasks done" in result.out) == (OK, True)
+    again = state_of(tmp_path / "out" / "cube.zarr")
+    assert {name for name in again if again[name][0] != shards[name][0]} != set()
+    assert {n: sha for n, (_, sha) in again.items()} == {n: sha for n, (_, sha) in shards.items()}
+    # What readers get, and what they are told they do not.
+    store = tmp_path / "out" / "cube.zarr"
+    place = ("query", "point", store, "--lon", degrees()[0], "--lat", degrees()[1])
+    answer = as_json(cdscale(*place, "--json"))
+    assert (answer["months"], answer["unpublished"]) == ([], ["2022-04", "2022-05"])
+    assert cdscale(*place).out.endswith("not published: 2022-04..2022-05\n")
+    answer = as_json(cdscale(*place, "--unpublished", "--json"))
+    assert len(answer["months"]) == 2
+    # A plain run does the rest.
+    assert cdscale("run", spec, "--cluster", threads).code == OK
+    assert cdscale("status", spec).out == "compose  4 of 4 tasks done\n"
+    answer = as_json(cdscale(*place, "--json"))
+    assert (len(answer["months"]), answer["unpublished"]) == (2, [])
+
+
+def test_a_selection_says_what_it_needs_beside(
+    cdscale: Cli, small_run: SmallRun, tmp_path: Path, threads: str
+) -> None:
+    spec = small_run.spec(tmp_path)
+    west = freeze(load_run(spec)).tiles[0]
+    options = ("--months", "2022-04", "--tiles", west, "--cluster", threads)
+    result = cdscale("run", spec, *options)
+    assert result.code == OK, result.err
+    assert "made from 1 more tasks that are not done" in result.out
+    assert "3 tasks done" in result.out
+
+
+def test_what_is_missing_and_trying_it_again(
+    cdscale: Cli, spoilt: Callable[..., Path], tmp_path: Path, threads: str
+) -> None:
+    spec = spoilt()
+    job = freeze(load_run(spec))
+    scene = next(s for s in job.scenes.scenes if s.sensor == "s1" and s.serves(MAY))
+    hidden = Path(scene.assets["vv"].href)
+    content = hidden.read_bytes()
+    try:
+        hidden.unlink()
+        result = cdscale("run", spec, "--cluster", threads)
+    finally:
+        hidden.write_bytes(content)
+    assert result.code == INCOMPLETE
+    assert "--retry-failed" in result.err
+    found = as_json(cdscale("status", spec, "--missing", "--json"))
+    assert (found["name"], found["unplaced"]) == ("tiny", {})
+    assert found["totals"]["states"] == {"done": 2, "incomplete": 2}
+    for row in found["tile_months"]:
+        lists = [*row["used"], *row["unused"], *row["failed"]]
+        assert sorted(lists) == sorted(row["expected"])
+        assert list(row["failed"]) == ([scene.id] if row["month"] == "2022-05" else [])
+    table = cdscale("status", spec, "--missing", "--geoparquet", tmp_path / "what.parquet")
+    assert (table.code, table.err) == (OK, "")
+    assert (tmp_path / "what.parquet").read_bytes()[:4] == b"PAR1"
+    assert (tmp_path / "out" / "completeness.parquet").is_file()
+    lines = [line for line in table.out.splitlines() if "incomplete" in line and "2022-05" in line]
+    assert len(lines) == 2
+    assert all(f"without {scene.id}: " in line for line in lines)
+    assert "2022-04  " not in table.out
+    assert "4 tiles and months: 2 done, 2 incomplete; 2 lack something" in table.out
+    # Only those two, once the scene is there again; then nothing is left to try.
+    result = cdscale("run", spec, "--retry-failed", "--cluster", threads)
+    assert (result.code, "2 tasks done" in result.out) == (OK, True)
+    assert "2 lack something" not in cdscale("status", spec, "--missing").out
+    result = cdscale("run", spec, "--retry-failed", "--cluster", "tcp://127.0.0.1:1")
+    assert (result.code, "Everything asked for is done" in result.out) == (OK, True)
+
+
+def test_a_file_that_cannot_be_written_is_said(cdscale: Cli, small_run: SmallRun) -> None:
+    spec = small_run.output.parent / "spec.yaml"
+    refused(cdscale("status", spec, "--geoparquet", "/proc/x.parquet"), "cannot write /proc/x")
 
 
 # ----------------------------------------------------------------------------- the executable

@@ -445,7 +445,7 @@ def test_a_granule_that_shows_nothing_new_is_not_read() -> None:
     reader = WindowReader(BOX, pixels)
     work = compose([granule("a"), granule("b")], pixels, reader=reader)
     assert set(reader.asked) == {("a", "mask"), ("a", "bands")}
-    assert work.unused == {"b": "a of the same pass shows all that it shows here"}
+    assert work.unused == {"b": "others of the same pass show all that it shows here"}
     two = compose([granule("a"), granule("b", day=2, take="B")], pixels)
     assert (two.blocks["s2_scenes"] == 2).all()
 

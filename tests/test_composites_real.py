@@ -18,6 +18,7 @@ import rasterio
 from rasterio.warp import Resampling, reproject
 
 from cdscale import scenes, stages
+from cdscale.kernels import optical
 from cdscale.months import Month
 from cdscale.spec.cube import SensorQuality as Quality
 from cdscale.spec.job import STORES, Job
@@ -31,7 +32,11 @@ TEN = ("B02", "B03", "B04", "B08")
 TWENTY = ("B05", "B06", "B07", "B8A", "B11", "B12")
 CLEAR = (4, 5, 6, 7, 11)
 SITE = "0000280849BAC91C"
-PERIOD = "2018-08..2019-11"
+EVERY_MONTH = "2018-08..2019-11"
+HALF = "2018-08,2018-10,2018-12,2019-02,2019-04,2019-06,2019-08,2019-10"
+QUARTER = "2018-09,2019-01,2019-05,2019-09"
+S2 = {"sentinel-2-l2a": "planetary-computer-sentinel-2-l2a"}
+S1 = {"sentinel-1-rtc": "planetary-computer-sentinel-1-rtc"}
 METHODS = ("least_cloudy", "median", "medoid")
 
 
@@ -95,21 +100,15 @@ def site(data_root: Path) -> Site:
         return Site(s2, s1, file.bounds.left, file.bounds.top)
 
 
-def composed(data_root: Path, folder: Path, grid: dict[str, Any], cube: dict[str, Any]) -> Any:
-    """The cube of every month of the site, as cdscale makes it; and its spec."""
+def composed(data_root: Path, folder: Path, **fields: Any) -> Any:
+    """The cube of the site, as cdscale makes it; and its spec."""
     spec = RunSpec.check(
         {
             "name": "site",
             "catalogue": str(data_root / "flanders-stac"),
-            "collections": {
-                "sentinel-2-l2a": "planetary-computer-sentinel-2-l2a",
-                "sentinel-1-rtc": "planetary-computer-sentinel-1-rtc",
-            },
             "area": read_area([4.0595, 50.744, 4.0665, 50.748], Path()),
-            "period": PERIOD,
-            "grid": {"chunk": 64, **grid},
-            "cube": cube,
             "output": str(folder),
+            **fields,
         },
         where="test",
     )
@@ -175,7 +174,9 @@ def expected_month(items: list[Item], bands: tuple[str, ...], method: str) -> di
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("bands", "resolution", "pixels"), [(TEN, 10, 64), (TWENTY, 20, 32)])
+@pytest.mark.parametrize(
+    ("bands", "resolution", "pixels", "period"), [(TEN, 10, 64, HALF), (TWENTY, 20, 32, QUARTER)]
+)
 def test_a_composite_on_native_pixels_is_exact(
     data_root: Path,
     tmp_path: Path,
@@ -184,9 +185,13 @@ def test_a_composite_on_native_pixels_is_exact(
     bands: Any,
     resolution: int,
     pixels: int,
+    period: str,
 ) -> None:
     grid = {"preset": "EPSG:32631", "resolution": resolution, "tile": 5120 // resolution}
-    spec, store, tile = composed(data_root, tmp_path, grid, {"s2": method, "s2_bands": bands})
+    cube = {"s2": method, "s2_bands": bands}
+    spec, store, tile = composed(
+        data_root, tmp_path, collections=S2, period=period, grid={**grid, "chunk": 64}, cube=cube
+    )
     where = window(spec, tile, site, pixels)
     for month in spec.period:
         expected = expected_month(site.of(site.s2, month), bands, method)
@@ -208,8 +213,8 @@ def test_a_composite_on_native_pixels_is_exact(
 
 def test_backscatter_on_native_pixels_is_exact(data_root: Path, tmp_path: Path, site: Site) -> None:
     """Over the scenes of an orbit, then over orbits, in linear power."""
-    grid = {"preset": "EPSG:32631", "resolution": 20, "tile": 256}
-    spec, store, tile = composed(data_root, tmp_path, grid, {"s2_bands": ["B05"]})
+    grid = {"preset": "EPSG:32631", "resolution": 20, "tile": 256, "chunk": 64}
+    spec, store, tile = composed(data_root, tmp_path, collections=S1, period=EVERY_MONTH, grid=grid)
     where = window(spec, tile, site, 32)
     for month in spec.period:
         items = site.of(site.s1, month)
@@ -241,9 +246,11 @@ def test_a_composite_on_the_continental_grid_is_that_of_gdal(
     to the neighbour along its edges, and then another scene is taken. Of the pixels, 98 in 100 are
     the same to 0.002 of reflectance and a hundredth of it.
     """
-    grid = {"preset": "europe", "tile": 448}
+    grid = {"preset": "europe", "tile": 448, "chunk": 64}
     cube = {"s2": method, "s2_bands": ["B02", "B08", "B11"]}
-    spec, store, tile = composed(data_root, tmp_path, grid, cube)
+    spec, store, tile = composed(
+        data_root, tmp_path, collections=S2, period=QUARTER, grid=grid, cube=cube
+    )
     box = spec.lattice.geobox(tile)
 
     def warped(item: Item, key: str, how: Resampling) -> Any:
@@ -254,7 +261,7 @@ def test_a_composite_on_the_continental_grid_is_that_of_gdal(
         return out
 
     close = number = 0
-    for month in list(spec.period)[::4]:
+    for month in spec.period:
         items = site.of(site.s2, month)
         stand_in = [Item(i.folder, i.data) for i in items]
         for item in stand_in:
@@ -278,8 +285,11 @@ def test_a_month_without_a_clear_pixel_is_empty_and_says_why(
     data_root: Path, tmp_path: Path, site: Site
 ) -> None:
     """Were only snow clear: most months are cloud, and outside the site no scene."""
-    grid = {"preset": "EPSG:32631", "tile": 512}
-    spec, store, tile = composed(data_root, tmp_path, grid, {"s2_bands": ["B02"], "clear": [11]})
+    grid = {"preset": "EPSG:32631", "tile": 512, "chunk": 64}
+    cube = {"s2_bands": ["B02"], "clear": [11]}
+    spec, store, tile = composed(
+        data_root, tmp_path, collections=S2, period=HALF, grid=grid, cube=cube
+    )
     where = window(spec, tile, site, 64)
     empty = 0
     for month in spec.period:
@@ -304,3 +314,27 @@ def is_snow(mask: Any) -> Any:
 
 def is_seen(mask: Any) -> Any:
     return mask != 0
+
+
+# ----------------------------------------------------------------------------- radiometric offsets
+
+
+@pytest.mark.parametrize(("shift", "fits"), [(0.0, True), (0.1, False), (-0.1, False)])
+def test_dark_objects_tell_a_wrong_offset_on_every_real_scene(
+    data_root: Path, shift: float, fits: bool
+) -> None:
+    """An offset left in, or taken off twice: all scenes with enough dark pixels show it."""
+    judged = 0
+    for path in sorted((data_root / "flanders-stac" / "sentinel-2-l2a").rglob("*.json")):
+        data = json.loads(path.read_text())
+        if data.get("type") != "Feature":
+            continue
+        item = Item(path.parent, data)
+        dark = np.isin(item.raw("SCL").repeat(2, 0).repeat(2, 1), (4, 6))
+        pixels = np.stack([item.raw(b)[dark] for b in optical.DARK_BANDS]).astype(np.float32)
+        pixels[pixels == 0] = np.nan
+        level = optical.dark_level(pixels * np.float32(1e-4) + np.float32(shift))
+        if level is not None:
+            judged += 1
+            assert (optical.DARK_LOW <= level <= optical.DARK_HIGH) is fits, (data["id"], level)
+    assert judged > 90

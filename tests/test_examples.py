@@ -165,7 +165,7 @@ def test_leipzig_plans_on_what_the_planetary_computer_serves(
     items = [
         item for name in ("sentinel-2-l2a", "sentinel-1-rtc") for item in recorded(data_root, name)
     ]
-    monkeypatch.setattr(table, "api_items", lambda spec, footprint: iter(items))
+    monkeypatch.setattr(table, "items_of", lambda spec, footprint: iter(items))
     # The recorded items lie elsewhere and at other times: the example goes to where they are.
     optical = next(item for item in items if item["collection"] == "sentinel-2-l2a")
     west, south, east, north = optical["bbox"]

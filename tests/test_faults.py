@@ -148,7 +148,6 @@ def test_a_stopped_run(
 LAY_OUT_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from cdscale import store
 from cdscale.plan import freeze
 from cdscale.run import prepared
 from cdscale.spec.run import load_run
@@ -162,7 +161,7 @@ def replace(*args):
         os.kill(os.getpid(), signal.SIGKILL)
     real(*args)
 
-store.os.replace = replace
+os.replace = replace
 for left, spec in enumerate(sys.argv[1:], 1):
     if not os.fork():
         with prepared(freeze(load_run(Path(spec)))):

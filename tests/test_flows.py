@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.testing.utilities import prefect_test_harness
 
 from cdscale.errors import SpecError
+from cdscale.store import Store, read_spec
 from flows.monitor import monitor
 from tests.regions import plain_spec, state_of, write_spec
 
@@ -55,12 +56,23 @@ def test_a_flow_runs_runs_again_and_says_what_is_wrong(
         for state in (first, again):
             assert state.state_details.flow_run_id is not None
             assert task_runs(state.state_details.flow_run_id) == names
+        assert products_and_receipts(tmp_path / "out") == before
+        # The month after: it is added to the same stores, and shown.
+        later = {"period": "2022-04..2022-06"}
+        more = monitor(spec, cluster=threads, overrides=later, return_state=True)
+        assert more.is_completed(), more
         wrong = monitor(str(tmp_path / "none.yaml"), return_state=True)
         assert wrong.is_failed()
         with pytest.raises(SpecError, match=r"cannot read .*none\.yaml: No such file"):
             wrong.result()
     assert sum(name.startswith("run/receipts/") for name in before) == 4
-    assert products_and_receipts(tmp_path / "out") == before
+    after = products_and_receipts(tmp_path / "out")
+    kept = {n for n in before if not n.endswith(".json") or "receipts" in n}
+    assert {name for name in kept if after[name] != before[name]} == {"cube.zarr/month/c/0"}
+    path = tmp_path / "out" / "cube.zarr"
+    shown = [str(month) for month in Store(path, read_spec(path)).published()]
+    assert shown == ["2022-04", "2022-05", "2022-06"]
+    assert (tmp_path / "out" / "completeness.parquet").is_file()
     assert Path(first.result()).name
 
 

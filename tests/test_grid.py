@@ -18,6 +18,7 @@ from shapely.geometry import box, mapping
 from cdscale import grid as lattice
 from cdscale.errors import SpecError
 from cdscale.grid import (
+    ACROSS,
     LON_LAT,
     PRESETS,
     Area,
@@ -28,6 +29,7 @@ from cdscale.grid import (
     choose_preset,
     covered,
     crs_attributes,
+    cut_at_antimeridian,
     project,
     to_lon_lat,
 )
@@ -218,6 +220,10 @@ def test_points_go_there_and_back_within_a_centimetre(name: str) -> None:
 def test_a_preset_holds_the_part_of_the_world_that_it_is_meant_for(name: str) -> None:
     """Whatever ``auto`` sends to a preset, its lattice takes."""
     Grid.preset(name, tile_px=20_480).tiles(Area.from_bounds(PRESETS[name].lon_lat))
+    if name in ACROSS:
+        west, south, east, north = ACROSS[name]
+        both = [box(west, south, 180, north), box(-180, south, east - 360, north)]
+        Grid.preset(name, tile_px=20_480).tiles(Area(shapely.union_all(both)))
 
 
 # ---------------------------------------------------------------------------------------- areas
@@ -450,3 +456,93 @@ def test_the_footprint_of_a_tile_is_its_outline_in_degrees() -> None:
     square = outside(tile, EUROPE)
     assert back.symmetric_difference(square).area < 1e-4 * square.area
     assert mapping(footprint)["type"] == "Polygon"
+
+
+# --------------------------------------------------------------------------------- antimeridian
+
+ROUND_THE_POLE = "EPSG:3571"
+"""Equal-area around the North Pole: the antimeridian is a line like any other in it."""
+CHUKOTKA = Area(shapely.MultiPolygon([box(177, 65, 180, 67), box(-180, 65, -176, 67)]))
+
+
+def true_area(degrees: Any) -> float:
+    """Square metres of polygons in degrees, each part by itself."""
+    parts = shapely.get_parts(degrees)
+    bent = [lattice.reproject(p, LON_LAT, ROUND_THE_POLE, resolution=0.02) for p in parts]
+    return float(sum(part.area for part in bent))
+
+
+@given(
+    st.floats(176, 184), st.floats(60, 71), st.sampled_from(["asia", "EPSG:32660", "EPSG:32601"])
+)
+def test_the_footprint_of_a_tile_holds_across_the_antimeridian(
+    lon: float, lat: float, name: str
+) -> None:
+    grid = Grid.preset(name)
+    x, y = project((lon + 180) % 360 - 180, lat, grid.crs)
+    tile = Tile(
+        int((x - grid.extent.west) // grid.tile_m), int((grid.extent.north - y) // grid.tile_m)
+    )
+    footprint = grid.footprint(tile)
+    assert footprint.is_valid
+    west, _, east, _ = footprint.bounds
+    assert west >= -180
+    assert east <= 180
+    # UTM stretches by a thousandth and more towards the edge of a zone and beyond.
+    assert true_area(footprint) == pytest.approx(
+        grid.tile_m**2, rel=1e-3 if name == "asia" else 0.02
+    )
+    assert footprint.buffer(1e-6).contains(shapely.Point((lon + 180) % 360 - 180, lat))
+
+
+def test_an_area_across_the_antimeridian_is_covered_once_by_its_tiles() -> None:
+    grid = Grid.preset("asia", resolution=200, tile_px=256)
+    tiles = grid.tiles(CHUKOTKA)
+    pixels = sum(int(covered(CHUKOTKA, grid.geobox(tile)).sum()) for tile in tiles)
+    assert pixels * grid.resolution**2 == pytest.approx(true_area(CHUKOTKA.geometry), rel=2e-3)
+    union = shapely.union_all([grid.footprint(tile) for tile in tiles])
+    assert union.buffer(1e-6).contains(CHUKOTKA.geometry)
+    assert union.area < 10 * CHUKOTKA.geometry.area
+    window = grid.window(tiles)
+    assert window.nx * grid.tile_m < 500_000
+
+
+@pytest.mark.parametrize(
+    ("polygon", "expected"),
+    [
+        # Corners on either side, in both directions of rotation, or counted on beyond 180.
+        ([(179, 65), (-179, 65), (-179, 66), (179, 66)], 2),
+        ([(179, 65), (179, 66), (-179, 66), (-179, 65)], 2),
+        ([(179, 65), (181, 65), (181, 66), (179, 66)], 2),
+        ([(-181, 65), (-179, 65), (-179, 66), (-181, 66)], 2),
+        # On the line and not across it.
+        ([(179, 65), (180, 65), (180, 66), (179, 66)], 1),
+        ([(179, 65), (-180, 65), (-180, 66), (179, 66)], 1),
+        ([(180, 65), (-179, 65), (-179, 66), (180, 66)], 1),
+        ([(2, 50), (4, 50), (4, 51), (2, 51)], 2),
+        # Around the pole, in both directions.
+        ([(0, 80), (90, 80), (180, 80), (-90, 80)], 3600),
+        ([(0, 80), (-90, 80), (180, 80), (90, 80)], 3600),
+        # Across itself: both wings count.
+        ([(2, 50), (4, 52), (4, 50), (2, 52)], 2),
+    ],
+)
+def test_polygons_are_cut_at_the_antimeridian(
+    polygon: list[tuple[float, float]], expected: float
+) -> None:
+    cut = cut_at_antimeridian(shapely.Polygon(polygon))
+    assert cut.is_valid
+    assert cut.area == pytest.approx(expected, rel=1e-3)
+    assert -180 <= cut.bounds[0] <= cut.bounds[2] <= 180
+
+
+def test_a_preset_is_chosen_beyond_the_antimeridian() -> None:
+    assert choose_preset(CHUKOTKA) == "asia"
+    assert choose_preset(Area(box(-172, 65, -171, 66))) == "asia"
+    assert choose_preset(Area(box(-169, 65, -168, 66))) == "north-america"
+    assert (
+        choose_preset(
+            Area(shapely.MultiPolygon([box(179, -18, 180, -17), box(-180, -18, -179, -17)]))
+        )
+        == "world"
+    )

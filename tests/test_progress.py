@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
+from cdscale.errors import SpecError
 from cdscale.grid import Tile
 from cdscale.months import Month
-from cdscale.progress import Agenda, Progress, status
+from cdscale.progress import Agenda, Progress, Selection, status
 from cdscale.spec.card import ModelCard
 from cdscale.spec.job import Job
 from cdscale.spec.scene import Scene, SceneTable
 from cdscale.spec.task import STAGE_VERSION, Stage, Task
 from cdscale.store import Ledger
 from cdscale.testing import make_scene
-from tests.regions import CORNER, a_card, lay_out, made_job, pretend, receipt_of
+from tests.regions import CORNER, a_card, lay_out, made_job, made_scenes, pretend, receipt_of
 
 CARDS = {"urban": a_card("urban", halo=16), "change": a_card("change", halo=16)}
 APRIL, MAY = Month(2022, 4), Month(2022, 5)
@@ -215,6 +216,174 @@ def test_a_run_moved_to_another_cluster_redoes_nothing(done: Job) -> None:
     workers = done.spec.workers.model_copy(update={"count": 7, "retries": 0})
     spec = done.spec.model_copy(update={"workers": workers})
     assert to_do(Job(spec=spec, scenes=done.scenes, cards=done.cards)) == set()
+
+
+# ------------------------------------------------------------------------------------- growing
+
+
+def with_pairs(*pairs: str) -> dict[str, Any]:
+    return {"models": {"change": {"card": "change", "pairs": pairs}}}
+
+
+def test_months_added_later_redo_nothing_of_those_before(tmp_path: Path) -> None:
+    short = made_job(tmp_path, cards=CARDS, **with_pairs("2022-04,2022-05"))
+    pretend(short)
+    long = made_job(
+        tmp_path,
+        cards=CARDS,
+        period="2022-04..2022-07",
+        scenes=made_scenes("2022-04..2022-07"),
+        **with_pairs("2022-04,2022-05", "2022-05,2022-07"),
+    )
+    later = {Month(2022, 6), Month(2022, 7)}
+    assert redo(long) == {
+        str(task) for stage in long.stages for task in long.tasks(stage) if task.month in later
+    }
+    assert to_do(short) == set()
+
+
+def test_another_reference_is_another_map(tmp_path: Path) -> None:
+    spans: dict[str, Any] = {
+        "period": "2022-04..2022-06",
+        "scenes": made_scenes("2022-04..2022-06"),
+    }
+    job = made_job(tmp_path, cards=CARDS, **spans, **with_pairs("2022-04,2022-06"))
+    pretend(job, checksums={"pixels": "the same in every month"})
+    other = made_job(tmp_path, cards=CARDS, **spans, **with_pairs("2022-05,2022-06"))
+    assert to_do(other) == all_of(other, Stage.CHANGE)
+
+
+def test_a_scene_left_out_redoes_its_month_and_no_other(done: Job) -> None:
+    cube = done.spec.cube.model_copy(update={"exclude": ("s2-2022-05",)})
+    spec = done.spec.model_copy(update={"cube": cube})
+    kept = tuple(scene for scene in done.scenes.scenes if scene.id != "s2-2022-05")
+    table = SceneTable(search="made", scenes=kept)
+    changed = Job(spec=spec, scenes=table, cards=done.cards)
+    assert {t.month for t in agenda(changed, Stage.COMPOSE).ready} == {MAY}
+
+
+# ----------------------------------------------------------------------------------- selections
+
+
+def selected(job: Job, **choice: Any) -> Progress:
+    return Progress.of(job, Selection(**choice))
+
+
+def wanted(job: Job, **choice: Any) -> set[str]:
+    """Tasks that a selection would do, whether they can start or wait."""
+    progress = selected(job, **choice)
+    parts = [progress.agenda(stage) for stage in job.stages]
+    return {str(task) for part in parts for task in (*part.ready, *part.waiting)}
+
+
+def names(*tasks: Task) -> set[str]:
+    return {str(task) for task in tasks}
+
+
+def test_a_selection_takes_what_it_is_made_from(tmp_path: Path) -> None:
+    job = made_job(tmp_path, nx=3, cards=CARDS)
+    lay_out(job)
+    choice = {"months": frozenset([MAY]), "tiles": frozenset([CORNER])}
+    assert wanted(job, months=frozenset([APRIL]), tiles=frozenset([CORNER])) == names(
+        west(Stage.COMPOSE, APRIL), east(Stage.COMPOSE, APRIL), west(Stage.MAP, APRIL)
+    )
+    # The change of May is made from April too, and from the neighbour's rim.
+    assert wanted(job, **choice) == names(
+        *(side(stage, month) for side in (west, east) for stage in (Stage.COMPOSE,)
+          for month in (APRIL, MAY)),
+        west(Stage.MAP, APRIL), west(Stage.MAP, MAY), west(Stage.CHANGE, MAY),
+    )  # fmt: skip
+    assert selected(job, **choice).added == 4
+    assert selected(job).added == 0
+
+
+def test_what_is_selected_and_done_is_left_alone_unless_it_is_done_again(done: Job) -> None:
+    months = frozenset([MAY])
+    assert wanted(done, months=months) == set()
+    assert selected(done, months=months).finished
+    again = {name for name in all_of(done, *done.stages) if "/2022-05/" in name}
+    assert wanted(done, months=months, redo=True) == again
+    # Nothing is dropped by looking.
+    assert to_do(done) == set()
+    progress = selected(done, months=months, tiles=frozenset([CORNER]), redo=True)
+    progress.start_over()
+    assert {name for name in to_do(done) if name.startswith("compose")} == names(
+        west(Stage.COMPOSE, MAY)
+    )
+
+
+def test_retrying_takes_what_failed_and_what_rests_on_it(tmp_path: Path) -> None:
+    job = made_job(tmp_path, nx=4, cards=CARDS)
+    lay_out(job)
+    ledger = Ledger(job.ledger_folder)
+    assert wanted(job, retry_failed=True) == set()
+    marks = agenda(job, Stage.COMPOSE).ready
+    for task, mark in marks.items():
+        if task.tile == east(Stage.COMPOSE, APRIL, 3).tile:
+            continue  # never tried
+        failed = {"s1-2022-05": "gone"} if task == west(Stage.COMPOSE, MAY) else {}
+        ledger.write(receipt_of(task, mark, failed=failed))
+    urban = Progress(job, ledger).fingerprint(west(Stage.MAP, MAY))
+    assert urban is not None
+    ledger.write(receipt_of(west(Stage.MAP, MAY), urban))
+    ledger.fail(east(Stage.MAP, APRIL), "out of memory")
+    # West May lacks a scene; its map is done, and will be looked at again once May is.
+    expected = names(
+        west(Stage.COMPOSE, MAY),
+        east(Stage.MAP, APRIL),
+        east(Stage.MAP, MAY),
+        west(Stage.CHANGE, MAY),
+        east(Stage.CHANGE, MAY),
+    )
+    assert wanted(job, retry_failed=True) == expected
+    only = selected(job, retry_failed=True, months=frozenset([APRIL]))
+    assert names(*only.agenda(Stage.COMPOSE).ready) == set()
+    assert names(*only.agenda(Stage.MAP).ready) == names(east(Stage.MAP, APRIL))
+
+
+def test_a_receipt_that_no_longer_holds_and_lacked_a_scene_is_retried(job: Job) -> None:
+    pretend(job, Stage.COMPOSE, failed={"s2-2022-04": "told to fail"})
+    changed = with_scene(job, baseline="05.09")
+    assert wanted(changed, retry_failed=True) >= all_of(job, Stage.COMPOSE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (
+            {"months": frozenset([Month(2021, 1), APRIL])},
+            r"months .*expected months of 2022-04\.\.",
+        ),
+        ({"tiles": frozenset([CORNER, Tile(1, 2)])}, r"tiles .*2 from x6800y7800.*got x0001y0002"),
+    ],
+    ids=["month", "tile"],
+)
+def test_a_selection_of_what_is_not_there_is_refused(
+    job: Job, choice: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SpecError, match=said):
+        Selection(**choice).check(job)
+
+
+def test_what_is_left_of_a_month_counts_what_it_was_made_from(job: Job) -> None:
+    pretend(job, Stage.COMPOSE)
+    progress = Progress.of(job)
+    assert progress.left(Stage.COMPOSE) == {APRIL: set(), MAY: set()}
+    pretend(job, Stage.MAP, Stage.CHANGE)
+    assert Progress.of(job).left(Stage.CHANGE) == {MAY: set()}
+    task = west(Stage.COMPOSE, MAY)
+    ledger = Ledger(job.ledger_folder)
+    whole = ledger.read(task)
+    assert whole is not None
+    ledger.write(whole.model_copy(update={"failed": {"s2-2022-05": "gone"}}))
+    # The maps hold, but they were made without a scene that there is.
+    progress = Progress.of(job)
+    assert progress.done(west(Stage.MAP, MAY))
+    assert progress.left(Stage.MAP)[MAY] == {west(Stage.MAP, MAY), east(Stage.MAP, MAY)}
+    assert progress.left(Stage.MAP)[APRIL] == set()
+    progress.record(whole)
+    progress.review(Stage.MAP)
+    assert progress.left(Stage.CHANGE) == {MAY: set()}
 
 
 # ------------------------------------------------------------------------ receipts that lie low

@@ -44,6 +44,7 @@ def composites(seed: int) -> dict[str, Pixels]:
         "s2_scenes": full(3, "uint8"),
         "s2_clear": full(2, "uint8"),
         "s1_scenes": full(5, "uint8"),
+        "s2_date": full(19_090, "uint16"),  # 2022-04-08
     }
 
 
@@ -60,6 +61,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     cube.write(WEST, APRIL, west)
     cube.write(EAST, APRIL, composites(1))
     cube.write(WEST, MAY, composites(2))
+    cube.publish([APRIL, MAY])
     change = create(job.store_path(Stage.CHANGE), job.layouts[Stage.CHANGE])
     blocks = {
         "probability": full(50, "uint8"),
@@ -73,6 +75,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     ).astype(int)
     blocks["probability"][5, 7], blocks["change"][5, 7], blocks["quality"][5, 7] = 255, 255, 1
     change.write(WEST, MAY, blocks)
+    change.publish([MAY])
     return job
 
 
@@ -125,6 +128,7 @@ def test_a_point_tells_every_value_by_band(cube: Path) -> None:
         "s2_scenes": 3,
         "s2_clear": 2,
         "s1_scenes": 5,
+        "s2_date": "2022-04-08",
     }
     assert may["month"] == "2022-05"
     x, y = metres(10.5, 20.5)
@@ -238,6 +242,7 @@ def test_codes_are_square_kilometres_by_meaning(cube: Path) -> None:
         "read_failed": 0.0,
         "cloud": PX_KM2,
         "valid": 0.0003,
+        "saturated": 0.0,
     }
     assert april["s2_scenes"] == {"mean": 3.0, "valid_km2": 4 * PX_KM2}
 

@@ -97,7 +97,7 @@ def blocks(job: Job, task: Task) -> dict[str, np.ndarray]:
         return {
             "s2": stored, "s2_quality": sensor, "s2_scenes": one, "s2_clear": one - cloudy,
             "s1": ground[None], "s1_quality": np.full_like(one, SensorQuality.valid),
-            "s1_scenes": one,
+            "s1_scenes": one, "s2_date": np.where(cloudy, 65535, 17_166).astype(np.uint16),
         }  # fmt: skip
     quality: dict[bool, int]
     if task.stage is Stage.MAP:
@@ -159,6 +159,8 @@ def fill(
                 bytes_written=store.spec.shard_bytes,
             )  # fmt: skip
             ledger.write(receipt)
+        left = Progress.of(job).left(stage)
+        store.publish(month for month in left if not left[month])
     return job
 
 
@@ -198,7 +200,7 @@ def sizes(job: Job) -> dict[str, tuple[int, ...]]:
 def test_a_whole_run_is_told_as_its_pixels_are(tmp_path: Path) -> None:
     job = fill(a_job(tmp_path, ("urban", "change")))
 
-    page = Page(write_report(job, 12.5))
+    page = Page(write_report(Progress.of(job), 12.5))
     facts = facts_of(job)
 
     made = {task.tile: blocks(job, task) for task in job.tasks(Stage.CHANGE)}
@@ -235,7 +237,7 @@ def test_a_whole_run_is_told_as_its_pixels_are(tmp_path: Path) -> None:
 
 
 def test_the_page_needs_nothing_from_outside_and_keeps_no_secret(tmp_path: Path) -> None:
-    path = write_report(fill(a_job(tmp_path)), 1.0)
+    path = write_report(Progress.of(fill(a_job(tmp_path))), 1.0)
 
     page = Page(path)
 
@@ -252,7 +254,7 @@ def test_the_command_that_it_names_gets_an_answer_where_change_is_most_likely(
     tmp_path: Path,
 ) -> None:
     job = fill(a_job(tmp_path / "a folder", ("urban", "change")))
-    write_report(job, 1.0)
+    write_report(Progress.of(job), 1.0)
 
     for command, name in zip(facts_of(job)["next"], ("change", "urban", "cube"), strict=True):
         words = shlex.split(command)
@@ -270,7 +272,7 @@ def test_what_failed_or_is_missing_is_said_and_escaped(tmp_path: Path) -> None:
     fill(job, keep=lambda task: task != lost)
     Ledger(job.ledger_folder).fail(lost, HOSTILE)
 
-    page = Page(write_report(job, 1.0))
+    page = Page(write_report(Progress.of(job), 1.0))
     facts = facts_of(job)
 
     assert facts["complete"] is False
@@ -285,13 +287,15 @@ def test_what_failed_or_is_missing_is_said_and_escaped(tmp_path: Path) -> None:
     (change,) = facts["changes"]
     assert change["not_processed"] > 0
     assert facts["not_done"]["change"] > 0
+    assert facts["unpublished"] == {"compose": "2017-03", "change": "2017-03"}
+    assert "Not published, compose: 2017-03." in page.text
 
 
 def test_scenes_that_could_not_be_read_are_listed_and_then_counted(tmp_path: Path) -> None:
     failed = {f"scene-{i:02d}": "file not found" for i in range(5)}
     job = fill(a_job(tmp_path), failed=failed)
 
-    page = Page(write_report(job, 1.0))
+    page = Page(write_report(Progress.of(job), 1.0))
 
     everything = 5 * 3 * len(job.tiles)
     assert len(facts_of(job)["problems"]) == everything > MOST_LISTED
@@ -304,7 +308,7 @@ def test_scenes_that_could_not_be_read_are_listed_and_then_counted(tmp_path: Pat
 def test_a_run_without_any_pixel_has_a_report(tmp_path: Path, cards: tuple[str, ...]) -> None:
     job = a_job(tmp_path, cards)
 
-    page = Page(write_report(job, 0.0))
+    page = Page(write_report(Progress.of(job), 0.0))
 
     assert "nothing to draw" in page.text
     assert "No store holds data yet" in page.text
@@ -316,7 +320,7 @@ def test_one_month_of_composites_is_drawn_once_and_an_older_picture_goes(tmp_pat
     (tmp_path / "report" / "old.png").write_bytes(b"")
     job = fill(a_job(tmp_path, period="2017-01"))
 
-    write_report(job, 1.0)
+    write_report(Progress.of(job), 1.0)
 
     assert set(sizes(job)) == {"composite-2017-01", "completeness"}
 
@@ -324,7 +328,7 @@ def test_one_month_of_composites_is_drawn_once_and_an_older_picture_goes(tmp_pat
 def test_without_a_change_network_the_urban_maps_are_drawn(tmp_path: Path) -> None:
     job = fill(a_job(tmp_path, ("urban",)))
 
-    write_report(job, 1.0)
+    write_report(Progress.of(job), 1.0)
 
     assert {"urban-2017-01", "urban-2017-03", "change-month"} <= set(sizes(job))
     (change,) = facts_of(job)["changes"]
@@ -335,7 +339,7 @@ def test_without_a_change_network_the_urban_maps_are_drawn(tmp_path: Path) -> No
 def test_simulated_weights_are_said_before_anything_else(tmp_path: Path) -> None:
     job = fill(a_job(tmp_path, made={"change": card("change", simulated=True)}))
 
-    page = Page(write_report(job, 1.0))
+    page = Page(write_report(Progress.of(job), 1.0))
 
     assert page.text.index("SIMULATED") < page.text.index("Where")
     assert len(facts_of(job)["warnings"]) == 1
@@ -348,7 +352,7 @@ def test_a_shard_that_is_damaged_does_not_stop_the_report(tmp_path: Path) -> Non
     content[10] ^= 255
     shard.write_bytes(bytes(content))
 
-    page = Page(write_report(job, 1.0))
+    page = Page(write_report(Progress.of(job), 1.0))
 
     facts = facts_of(job)
     assert facts["complete"] is False
@@ -359,8 +363,10 @@ def test_a_shard_that_is_damaged_does_not_stop_the_report(tmp_path: Path) -> Non
 def test_the_report_is_the_same_when_it_is_written_again(tmp_path: Path) -> None:
     job = fill(a_job(tmp_path, ("change",)))
 
-    first = write_report(job, 1.0).read_bytes(), (tmp_path / "report.json").read_bytes()
-    again = write_report(job, 1.0).read_bytes(), (tmp_path / "report.json").read_bytes()
+    page, facts = write_report(Progress.of(job), 1.0), tmp_path / "report.json"
+    first = page.read_bytes(), facts.read_bytes()
+    write_report(Progress.of(job), 1.0)
+    again = page.read_bytes(), facts.read_bytes()
 
     assert first == again
 
@@ -406,7 +412,7 @@ def test_two_sites_far_apart_are_drawn_as_two_small_parts(tmp_path: Path) -> Non
     progress = Progress(job, Ledger(job.ledger_folder))
 
     drawn, left_out = views(job, progress)
-    write_report(job, 1.0)
+    write_report(Progress.of(job), 1.0)
 
     assert job.layouts[Stage.COMPOSE].shape[0] > 5000
     assert left_out == 0
@@ -421,7 +427,7 @@ def test_at_most_four_parts_are_drawn_and_the_others_counted(tmp_path: Path) -> 
     area = {"type": "MultiPolygon", "coordinates": rings}
     job = fill(a_job(tmp_path, area=area, period="2017-01"))
 
-    page = Page(write_report(job, 1.0))
+    page = Page(write_report(Progress.of(job), 1.0))
 
     assert facts_of(job)["parts_not_drawn"] == 1
     assert page.text.count("Part ") == 4

@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from cdscale import store
 from cdscale.errors import CdscaleError, StoreError
-from cdscale.grid import Bounds, Grid, Tile, Window
+from cdscale.grid import Area, Bounds, Grid, Tile, Window, covered
 from cdscale.months import Month, Months
 from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.spec.product import cube_variables
@@ -332,7 +333,7 @@ def test_a_killed_writer_leaves_the_old_shard_and_is_swept_up(made: Store) -> No
     made.write(TILES[0], MONTH, block_set(1))
     program = f"""
         import os, pathlib, sys
-        sys.path.insert(0, {str(Path(store.__file__).parents[1])!r})
+        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
         from tests.test_store import SPEC, MONTH, TILES, block_set
         from cdscale.store import Store
         pathlib.Path.replace = lambda *a: os._exit(9)
@@ -367,7 +368,8 @@ def test_a_store_knows_its_spec_again(made: Store) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("months", Months.parse("2020-11..2021-02")),
+        ("grid", Grid("europe", "EPSG:3035", Bounds(0, 0, 8_192_000, 8_192_000), 20.0, 64)),
+        ("attrs", {"comment": "other"}),
         ("chunk_px", 32),
         ("window", Window(1000, 2000, 3, 3)),
         ("variables", cube_variables(("B02",), ("vv",))),
@@ -425,7 +427,7 @@ def test_a_driver_killed_while_laying_out_leaves_no_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cube.zarr"
-    real = store._lay_out_variable
+    real = store.layout._lay_out_variable
 
     def die(group: Any, spec: CubeSpec, variable: Variable) -> None:
         if variable.name == "s1_quality":
@@ -433,12 +435,328 @@ def test_a_driver_killed_while_laying_out_leaves_no_store(
         real(group, spec, variable)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_lay_out_variable", die)
+        patch.setattr(store.layout, "_lay_out_variable", die)
         with pytest.raises(KeyboardInterrupt):
             store.create(path, SPEC)
     assert not path.exists()
     store.create(path, SPEC).write(TILES[0], MONTH, block_set(0))
     assert [p.name for p in tmp_path.iterdir()] == ["cube.zarr"]
+
+
+# --------------------------------------------------------------------------------------- growing
+
+LONGER = SPEC.model_copy(
+    update={
+        "months": Months.parse("2020-11..2021-02,2021-05"),
+        "reference": {str(m): "2020-01" for m in Months.parse("2020-11..2021-02,2021-05")},
+    }
+)
+LATER = Month(2021, 5)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every file of a store, and of what is left beside it."""
+    files = [p for p in path.parent.glob("*cube.zarr*/**/*") if p.is_file()]
+    return {str(p.relative_to(path.parent)): p.read_bytes() for p in files}
+
+
+def test_a_store_that_grew_is_the_one_that_was_made_so(made: Store, tmp_path: Path) -> None:
+    """Byte by byte, and what it held is not touched."""
+    made.write(TILES[0], MONTH, block_set(1))
+    pixels = {p: p.stat().st_mtime_ns for p in made.path.rglob("c/*/*/*") if p.is_file()}
+    longer = store.create(made.path, LONGER)
+    assert {p: p.stat().st_mtime_ns for p in pixels} == pixels
+    longer.write(TILES[1], LATER, block_set(2))
+    longer.publish([LATER])
+    at_once = store.create(tmp_path / "once" / "cube.zarr", LONGER)
+    at_once.write(TILES[1], LATER, block_set(2))
+    at_once.write(TILES[0], MONTH, block_set(1))
+    at_once.publish([LATER])
+    shutil.move(at_once.path, tmp_path / "alone" / "cube.zarr")
+    shutil.move(longer.path, tmp_path / "grown" / "cube.zarr")
+    assert contents(tmp_path / "grown" / "cube.zarr") == contents(tmp_path / "alone" / "cube.zarr")
+    kept = store.read_spec(tmp_path / "grown" / "cube.zarr")
+    assert kept.model_dump_json() == LONGER.model_dump_json()
+
+
+def test_a_run_of_fewer_months_writes_at_the_places_of_the_store(made: Store) -> None:
+    store.create(made.path, LONGER)
+    fewer = SPEC.model_copy(
+        update={"months": Months.of([LATER]), "reference": {str(LATER): "2020-01"}}
+    )
+    one = store.create(made.path, fewer)
+    assert list(one.spec.months) == list(LONGER.months)
+    one.write(TILES[2], LATER, block_set(3))
+    whole = store.open_store(made.path, LONGER)
+    np.testing.assert_array_equal(whole.read("s2", TILES[2], LATER), block_set(3)["s2"])
+    with store.open_dataset(made.path) as dataset:
+        seen = dataset.s2_quality.sel(month="2021-05-01")
+        assert int(seen.sum()) == int(block_set(3)["s2_quality"].sum())
+
+
+@pytest.mark.parametrize(
+    ("months", "named"),
+    [
+        ("2020-10..2021-01", "2020-10"),
+        ("2020-12", ""),
+        ("2021-03", ""),
+        ("2020-11,2021-06", ""),
+    ],
+)
+def test_only_later_months_are_added(made: Store, months: str, named: str) -> None:
+    other = SPEC.model_copy(
+        update={
+            "months": Months.parse(months),
+            "reference": {str(m): "2020-01" for m in Months.parse(months)},
+        }
+    )
+    before = contents(made.path)
+    if named:
+        with pytest.raises(StoreError, match=f"grows only towards later months.*got {named}"):
+            store.create(made.path, other)
+        assert contents(made.path) == before
+    else:
+        assert store.create(made.path, other).spec.months == Months.of([*MONTHS, *other.months])
+
+
+def test_a_month_in_a_gap_is_refused(made: Store) -> None:
+    store.create(made.path, LONGER)
+    between = SPEC.model_copy(
+        update={"months": Months.parse("2021-03"), "reference": {"2021-03": "2020-01"}}
+    )
+    with pytest.raises(StoreError, match=r"later months.*or after 2021-05; got 2021-03.*--output"):
+        store.create(made.path, between)
+
+
+def test_a_month_that_is_compared_with_another_one_is_refused(made: Store) -> None:
+    other = LONGER.model_copy(update={"reference": LONGER.reference | {"2020-12": "2020-02"}})
+    with pytest.raises(StoreError, match=r"compares 2020-12 with another month; expected 2020-02"):
+        store.create(made.path, other)
+    with pytest.raises(StoreError, match="has not grown yet"):
+        store.open_store(made.path, LONGER)
+
+
+GROW_AND_DIE = """
+import os, shutil, signal, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from cdscale import store
+from tests.test_store import LONGER, SPEC, block_set, MONTH, TILES
+
+def dying_at(step):
+    left = [step]
+    def watch(real):
+        def call(*args, **kwargs):
+            # What lies beside the store is not part of it until it is moved there.
+            left[0] -= ".cube.zarr.new" not in str(args[-1]) or real is not os_replace
+            if not left[0]:
+                os._exit(9)
+            return real(*args, **kwargs)
+        return call
+    return watch
+
+base, os_replace = Path(sys.argv[1]), os.replace
+step = 0
+while True:
+    step += 1
+    pid = os.fork()
+    if not pid:
+        path = base / str(step) / "cube.zarr"
+        made = store.create(path, SPEC)
+        made.write(TILES[0], MONTH, block_set(1))
+        made.publish([MONTH])
+        watch = dying_at(step)
+        os.replace, shutil.rmtree = watch(os.replace), watch(shutil.rmtree)
+        store.create(path, LONGER)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
+        print(step)
+        break
+"""
+
+
+def test_a_driver_killed_while_a_store_grows_leaves_one_that_reads(
+    made: Store, tmp_path: Path
+) -> None:
+    """Before each of the steps that change the store; then the old and the new run both go on."""
+    import xarray as xr
+
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            GROW_AND_DIE.format(root=str(Path(__file__).parents[1])),
+            str(tmp_path / "steps"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    steps = int(ended.stdout)
+    # Two coordinates and the metadata of as many arrays, of the three along the months by
+    # themselves, and of the group; and tidying up before and after.
+    assert steps - 1 == 2 + len(SPEC.variables) + 3 + 1 + 2
+    made.write(TILES[0], MONTH, block_set(1))
+    made.publish([MONTH])
+    old = contents(made.path)
+    store.create(made.path, LONGER)
+    new = contents(made.path)
+    lengths = set()
+    for step in range(1, steps):
+        path = tmp_path / "steps" / str(step) / "cube.zarr"
+        with xr.open_zarr(path) as dataset:
+            lengths.add(dataset.sizes["month"])
+            months = [str(m)[:7] for m in dataset.month.values]
+            assert months == [str(m) for m in LONGER.months][: len(months)]
+            seen = dataset.s2_clear.isel(month=1, y=slice(64), x=slice(64)).values
+        np.testing.assert_array_equal(seen, block_set(1)["s2_clear"])
+        # The old run: sweeps, and finds its store as it was, or with the later months whole.
+        spec = store.read_spec(path)
+        again = store.create(path, SPEC)
+        again.sweep()
+        assert contents(path) == (old if spec.digest == SPEC.digest else new)
+        assert again.published() == (MONTH,)
+        # The new run completes what was begun.
+        store.create(path, LONGER).sweep()
+        assert contents(path) == new
+    assert lengths == {3, 5}
+
+
+# ------------------------------------------------------------------------------------- publishing
+
+
+def test_months_are_published_and_taken_back(made: Store) -> None:
+    assert made.published() == ()
+    made.publish([MONTH, MONTHS.last])
+    assert made.published() == (MONTH, MONTHS.last)
+    with store.open_dataset(made.path) as dataset:
+        assert "published" in dataset.coords
+        assert dataset.published.values.tolist() == [0, 1, 1]
+        assert dataset.published.attrs["flag_meanings"] == "unpublished published"
+        assert dataset.sel(month=dataset.published.values == 1).sizes["month"] == 2
+    made.withdraw([MONTH])
+    assert made.published() == (MONTHS.last,)
+    longer = store.create(made.path, LONGER)
+    assert longer.published() == (MONTHS.last,)
+    longer.publish([LATER])
+    assert longer.published() == (MONTHS.last, LATER)
+
+
+def test_marks_leave_the_same_files_whatever_came_between(made: Store) -> None:
+    made.publish([MONTH])
+    before = contents(made.path)
+    made.withdraw([MONTH, MONTHS.first])
+    made.publish([MONTHS.last, MONTH])
+    made.withdraw([MONTHS.last])
+    assert contents(made.path) == before
+
+
+def test_a_store_of_an_older_release_gets_its_marks(made: Store) -> None:
+    whole = contents(made.path)
+    shutil.rmtree(made.path / "published")
+    root = json.loads((made.path / "zarr.json").read_text())
+    del root["consolidated_metadata"]["metadata"]["published"]
+    root["attributes"]["coordinates"] = "spatial_ref reference_month"
+    (made.path / "zarr.json").write_text(json.dumps(root))
+    with pytest.raises(StoreError, match=r"does not say which months are complete.*Run again"):
+        made.published()
+    assert store.create(made.path, SPEC).published() == ()
+    assert contents(made.path) == whole
+
+
+# ------------------------------------------------------------------------- every area, every shard
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[Any, CubeSpec, tuple[Tile, ...]]:
+    """An area somewhere in Europe, its tiles, and the layout of a store over them."""
+    west = draw(st.floats(-9, 28))
+    south = draw(st.floats(36, 69))
+    tile = draw(st.sampled_from([64, 96, 160]))
+    km = tile * 10 / 111_000
+    boxes = [
+        Area.from_bounds(
+            Bounds(
+                west + x * km,
+                south + y * km,
+                west + (x + draw(st.floats(0.01, 3))) * km,
+                south + (y + draw(st.floats(0.01, 3))) * km,
+            )
+        ).geojson
+        for x, y in draw(
+            st.lists(st.tuples(st.floats(0, 6), st.floats(0, 6)), min_size=1, max_size=3)
+        )
+    ]
+    features = [{"type": "Feature", "geometry": box} for box in boxes]
+    area = Area.from_geojson({"type": "FeatureCollection", "features": features}, where="test")
+    grid = Grid.preset("europe", tile_px=tile)
+    tiles = grid.tiles(area)
+    first = Month(2020, 1) + draw(st.integers(0, 30))
+    months = Months.of(first + n for n in draw(st.sets(st.integers(0, 40), min_size=1)))
+    spec = SPEC.model_copy(
+        update={
+            "grid": grid,
+            "window": grid.window(tiles),
+            "months": months,
+            "chunk_px": tile // 2,
+            "reference": {},
+        }
+    )
+    return area, spec, tiles
+
+
+@given(layouts(), st.integers(0, 5))
+def test_regions_are_disjoint_cover_the_area_and_are_whole_shards(
+    drawn: tuple[Any, CubeSpec, tuple[Tile, ...]], more: int
+) -> None:
+    """Of any area, period and tile size; also after the store has grown by some months."""
+    area, spec, tiles = drawn
+    longer = Months.of([*spec.months, *(spec.months.last + 1 + i for i in range(more))])
+    grew = spec.model_copy(update={"months": longer})
+    px = spec.grid.tile_px
+    written: set[tuple[int, int, int]] = set()
+    touched = np.zeros((spec.window.ny, spec.window.nx), bool)
+    for month in longer:
+        for tile in tiles:
+            region = grew.region(tile, month)
+            if month in spec.months:
+                assert region == spec.region(tile, month)
+            corner = (region["month"].start, region["y"].start, region["x"].start)
+            assert corner not in written
+            written.add(corner)
+            assert region["month"].stop == corner[0] + 1 <= len(longer)
+            for axis, size in (("y", spec.shape[0]), ("x", spec.shape[1])):
+                part = region[axis]
+                assert part.start % px == 0
+                assert part.stop == part.start + px <= size
+            touched[corner[1] // px, corner[2] // px] = True
+    assert len(written) == len(longer) * len(tiles)
+    for variable in grew.variables:
+        assert spec.shard_shape(variable)[-2:] == (px, px)
+        assert spec.shard_shape(variable)[0] == 1
+    # What no region covers is not part of the area: no pixel's centre lies in it.
+    inside_YX = covered(area, spec.window.geobox(spec.grid))
+    shape = (spec.window.ny, px, spec.window.nx, px)
+    by_tile = np.any(inside_YX.reshape(shape), axis=(1, 3))
+    assert not np.any(by_tile & ~touched)
+
+
+def test_a_store_with_other_shards_than_its_spec_is_not_written(made: Store) -> None:
+    """Where shards are larger than a write, two writers lose each other's pixels."""
+    import zarr
+
+    group = zarr.open_group(made.path, mode="r+", use_consolidated=False)
+    attrs = dict(group["s2_clear"].attrs)
+    del group["s2_clear"]
+    array = group.create_array(
+        "s2_clear", shape=(3, 128, 192), shards=(1, 128, 64), chunks=(1, 16, 16), dtype="uint8"
+    )
+    array.attrs.update(attrs)
+    with pytest.warns(zarr.errors.ZarrUserWarning):
+        zarr.consolidate_metadata(made.path)
+    with pytest.raises(StoreError, match=r"shards of s2_clear are not those of its spec"):
+        made.write(TILES[0], MONTH, block_set(0))
+    assert not np.any(array[:])
 
 
 # ---------------------------------------------------------------------------------------- ledger

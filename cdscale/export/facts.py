@@ -6,15 +6,15 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from cdscale import __version__
 from cdscale.export.reading import NOT_PROCESSED, Counts, Tally, days_since_1970
-from cdscale.months import Month
+from cdscale.months import Month, Months
 from cdscale.progress import Progress, StageStatus, Status
 from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard
 from cdscale.spec.job import Job
+from cdscale.spec.run import public
 from cdscale.spec.task import Stage
 
 RECONSTRUCTED = 0.5
@@ -121,6 +121,8 @@ class Facts(Frozen):
     not_done: dict[str, int]
     """Tasks of each stage that were not done and did not fail: not tried, or without inputs."""
     problems: tuple[Problem, ...]
+    unpublished: dict[str, str]
+    """For each stage the months of its store that readers do not get yet."""
     versions: dict[str, str]
     spec: dict[str, Any]
 
@@ -138,7 +140,7 @@ def gather(job: Job, progress: Progress, status: Status, tally: Tally, seconds: 
         where=_where(job),
         period=str(job.spec.period),
         months=len(job.spec.period),
-        catalogue=_public(job.spec.catalogue),
+        catalogue=public(job.spec.catalogue),
         **_scenes(job, progress),
         set_aside=dict(sorted(status.set_aside.items())),
         models=tuple(_model(role, card) for role, card in sorted(job.cards.items())),
@@ -154,8 +156,13 @@ def gather(job: Job, progress: Progress, status: Status, tally: Tally, seconds: 
         seconds=round(seconds, 1),
         not_done={name: number for name, number in not_done.items() if number},
         problems=tuple(_problems(status, unreadable)),
+        unpublished={
+            name: str(Months.parse(",".join(part.unpublished)))
+            for name, part in status.stages.items()
+            if part.unpublished
+        },
         versions=_versions(),
-        spec={**job.spec.model_dump(mode="json"), "catalogue": _public(job.spec.catalogue)},
+        spec={**job.spec.model_dump(mode="json"), "catalogue": public(job.spec.catalogue)},
     )
 
 
@@ -328,11 +335,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _public(address: str) -> str:
-    """An address without what may be a secret: user, password and query."""
-    if "://" not in address:
-        return address
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -26,6 +26,7 @@ from cdscale.progress import Progress
 from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.spec.job import Job
 from cdscale.spec.task import Stage, Task
+from cdscale.store import exists, read_spec
 
 MOST_PX = 1200
 """Along the longer side of a picture."""
@@ -164,17 +165,18 @@ class Product:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Tasks whose pixels do not read back although their receipts hold, and why."""
 
-    @property
+    @cached_property
     def layout(self) -> CubeSpec:
-        """What the store holds."""
-        return self.job.layouts[self.stage]
+        """What the store holds, months of other runs included."""
+        path = self.job.store_path(self.stage)
+        return read_spec(path) if exists(path) else self.job.layouts[self.stage]
 
     @cached_property
     def dataset(self) -> xr.Dataset:
         """Lazy and without a graph: there are as many chunks as there is land."""
         path = self.job.store_path(self.stage)
         dataset: xr.Dataset = xr.open_zarr(
-            path, consolidated=False, chunks=None, mask_and_scale=False, decode_times=False
+            path, consolidated=True, chunks=None, mask_and_scale=False, decode_times=False
         )
         return dataset
 

@@ -21,10 +21,10 @@ from cdscale.export.reading import NOT_PROCESSED, Product, Tally, View, views
 from cdscale.grid import to_lon_lat
 from cdscale.kernels import Bool, Float
 from cdscale.months import Month
-from cdscale.progress import Progress, status
+from cdscale.progress import Progress, status_of, unpublished
 from cdscale.spec.job import Job
 from cdscale.spec.task import Stage
-from cdscale.store import Ledger, write_json, write_text
+from cdscale.store import write_json, write_text
 
 MOST_LISTED = 50
 """Failures, or scenes set aside, that the page lists before it counts."""
@@ -87,13 +87,13 @@ class Part:
     pictures: tuple[Picture, ...]
 
 
-def write_report(job: Job, seconds: float) -> Path:
+def write_report(progress: Progress, seconds: float) -> Path:
     """Write ``report.html``, ``report.json`` and ``report/*.png`` into a run's folder.
 
     Parameters
     ----------
-    job : Job
-        The run; whatever of its stages is there is reported.
+    progress : Progress
+        Where the run stands; whatever of its stages is there is reported.
     seconds : float
         Wall time of the call that has just ended.
 
@@ -107,13 +107,13 @@ def write_report(job: Job, seconds: float) -> Path:
     OSError
         When the folder cannot be written.
     """
-    progress = Progress(job, Ledger(job.ledger_folder))
+    job = progress.job
     products = {stage: Product(job, stage, progress) for stage in job.stages}
     tally = Tally(products).count(job)
     atlas = Atlas(job, products, tally)
     drawn, left_out = views(job, progress)
     parts = tuple(atlas.part(view, i, len(drawn)) for i, view in enumerate(drawn, 1))
-    facts = gather(job, progress, status(job), tally, seconds)
+    facts = gather(job, progress, status_of(progress), tally, seconds)
     charts = {picture.name: picture for picture in _charts(job, facts)}
     commands = list(_commands(job, progress, atlas))
     folder = job.spec.folder
@@ -307,7 +307,9 @@ def _commands(job: Job, progress: Progress, atlas: Atlas) -> Iterator[str]:
     for stage in reversed(job.stages):
         if any(progress.receipt(task) for task in job.tasks(stage)):
             store = shlex.quote(str(job.store_path(stage)))
-            yield f"cdscale query point {store} --lon {lon} --lat {lat}"
+            every = set(job.months(stage)) <= set(unpublished(job, stage))
+            hidden = " --unpublished" if every else ""
+            yield f"cdscale query point {store} --lon {lon} --lat {lat}{hidden}"
 
 
 def _template() -> jinja2.Template:

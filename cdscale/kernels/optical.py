@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cdscale.kernels.types import Bool, Float, UInt8, UInt16
 
-REFLECTANCE_STEP = np.float64(1e-4)
+REFLECTANCE_STEP = np.float32(1e-4)
 """In which catalogues and the cube hold reflectance."""
 REFLECTANCE_LIMIT = 3.2767
 """Reflectance from which a pixel counts as saturated: the most that the cube can hold, and twice
@@ -155,15 +155,15 @@ def medoid(stack_SBYX: Float) -> NDArray[np.int16]:
     scenes = len(stack_SBYX)
     whole_SYX: Bool = np.all(np.isfinite(stack_SBYX), axis=1)
     # Distances between what can be stored: two that are equal there are equal, not nearly so.
-    steps_SBYX = np.rint(np.nan_to_num(stack_SBYX) / REFLECTANCE_STEP)
+    steps_SBYX = np.rint(stack_SBYX / REFLECTANCE_STEP)
     total_SYX = np.zeros((scenes, *stack_SBYX.shape[2:]), np.float64)
     for i in range(scenes):
         for j in range(i + 1, scenes):
             both_YX = whole_SYX[i] & whole_SYX[j]
             if not both_YX.any():
                 continue
-            steps_BN = steps_SBYX[i][:, both_YX] - steps_SBYX[j][:, both_YX]
-            distance_N = np.sqrt((steps_BN**2).sum(axis=0))
+            apart_BN = steps_SBYX[i][:, both_YX] - steps_SBYX[j][:, both_YX]
+            distance_N = np.sqrt((apart_BN.astype(np.float64) ** 2).sum(axis=0))
             total_SYX[i, both_YX] += distance_N
             total_SYX[j, both_YX] += distance_N
     total_SYX = np.where(whole_SYX, np.round(total_SYX, 6), np.inf)

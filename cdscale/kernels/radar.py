@@ -40,9 +40,9 @@ def drop_powerless(power_BYX: Float) -> None:
 def border_noise(power_BYX: Float, bands: Sequence[str], reach_px: int) -> Bool:
     """Noise along the edge of a swath: dark pixels that hang together with what was not seen.
 
-    A path of pixels below :data:`BORDER_FLOOR_DB`, in every polarisation that they have, leads from each of them to a pixel without data,
-    in at most ``reach_px`` steps. So a block with a margin of that many pixels gives the same
-    answer inside, however it is cut.
+    A path of pixels below :data:`BORDER_FLOOR_DB`, in every polarisation that they have, leads from
+    each of them to a pixel without data, in at most ``reach_px`` steps. So a block with a margin of
+    that many pixels gives the same answer inside, however it is cut.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def border_noise(power_BYX: Float, bands: Sequence[str], reach_px: int) -> Bool:
     reach_px : int
         Steps, diagonal ones included.
     """
-    unseen_YX = np.isnan(power_BYX).all(axis=0)
+    unseen_YX: Bool = np.all(np.isnan(power_BYX), axis=0)
     if not reach_px or not unseen_YX.any() or unseen_YX.all():
         return np.zeros(unseen_YX.shape, bool)
     dark_YX = ~unseen_YX

@@ -1,96 +1,197 @@
-"""Where items are: a STAC API, or a catalogue or item collection on disk."""
+"""Where items are: a STAC API, or a static catalogue or item collection, on disk or on a server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import pystac
-import pystac_client
-import requests
-import shapely
 from pystac.utils import make_absolute_href
-from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
-from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from cdscale.errors import CatalogueError, explain
-from cdscale.months import Months
-from cdscale.scenes.items import Json, collection_of
-from cdscale.spec.run import RunSpec
+from cdscale.scenes.answers import no_collection, refusal, silence
+from cdscale.scenes.api import ApiSearch, is_api
+from cdscale.scenes.items import Json, collection_of, name_of
+from cdscale.scenes.web import Refused, Unanswered, Web
+from cdscale.spec.run import RunSpec, public
 
-MAX_TRIES = 5
-"""Of one request to a catalogue, with growing pauses."""
-_MAX_VERTICES = 200
-"""Of a polygon in a search; APIs refuse long ones."""
+UNUSABLE = "cdscale:unusable"
+"""Field of what stands for an item that did not come: the reason."""
+
+Read = Callable[[str], dict[str, Any]]
+"""What gives the JSON object at an address; it raises ``_Unreadable``."""
+
+
+class _Unreadable(Exception):
+    """Something that is not there, or damaged; its text is the reason."""
+
+
+def on_disk(catalogue: str) -> bool:
+    """Whether a catalogue lies on this machine, so that its assets may too."""
+    return "://" not in catalogue or catalogue.startswith("file://")
+
+
+def items_of(spec: RunSpec, footprint: BaseGeometry) -> Iterator[Json]:
+    """Every item of the wanted collections that may meet an area in degrees.
+
+    One that cannot be read comes as its id, its collection and the reason, under ``UNUSABLE``.
+
+    Raises
+    ------
+    CatalogueError
+        When the catalogue, a part of it or a collection is not there, or it does not serve.
+    """
+    return static_items(spec) if on_disk(spec.catalogue) else api_items(spec, footprint)
 
 
 def static_items(spec: RunSpec) -> Iterator[Json]:
-    """Every item of the wanted collections of a catalogue or item collection on disk."""
-    path = Path(spec.catalogue)
-    root = path / "catalog.json" if path.is_dir() else path
-    data = _read_json(str(root))
+    """Items of a catalogue or item collection on disk; its links may lead to servers."""
+    path = Path(_path(spec.catalogue))
+    root = str(path / "catalog.json" if path.is_dir() else path)
+    web = Web("", spec.search)
+
+    def read(address: str) -> dict[str, Any]:
+        return _read_file(_path(address)) if on_disk(address) else _read_web(web, address)
+
+    try:
+        yield from _items(spec, _read_root(read, root), root, read)
+    finally:
+        web.close()
+
+
+def api_items(spec: RunSpec, footprint: BaseGeometry) -> Iterator[Json]:
+    """Items of a catalogue on a server: of a STAC API by a search, of a static one by its links."""
+    web = Web(spec.catalogue, spec.search)
+    try:
+        landing = web.get(web.name)
+        if is_api(landing):
+            api = ApiSearch(web, landing, spec)
+            api.check_collections()
+            only = next(iter(spec.collections)) if len(spec.collections) == 1 else ""
+            for number, item in enumerate(api.items(footprint)):
+                yield from _checked(item, web.name, spec, collection=only, number=number)
+        else:
+            yield from _items(spec, landing, web.name, lambda link: _read_web(web, link))
+    except Refused as err:
+        raise refusal(web.name, err) from None
+    except Unanswered as err:
+        raise silence(web.name, err) from None
+    finally:
+        web.close()
+
+
+# ------------------------------------------------------------------------------ static catalogues
+
+
+def _items(spec: RunSpec, data: dict[str, Any], root: str, read: Read) -> Iterator[Json]:
+    """Items of the wanted collections of what stands at a root."""
     kind = data.get("type")
-    if kind not in {"Catalog", "Collection", "FeatureCollection"}:
+    if kind == "FeatureCollection":
+        features = data.get("features")
+        every = features if isinstance(features, list) else []
+        known = {collection_of(item) for item in every if isinstance(item, dict)}
+        _collections_there(spec, root, known - {""})
+        for number, item in enumerate(every):
+            yield from _checked(item, root, spec, number=number)
+    elif kind in {"Catalog", "Collection"}:
+        known, places = _places(data, root, read)
+        _collections_there(spec, root, known)
+        for place, above in places.items():
+            if any(name in spec.collections for name in above):
+                yield from _linked(place, above[-1], spec, read)
+    else:
         raise CatalogueError(
             explain(
-                f"{root} is not a STAC catalogue",
+                f"{public(root)} is not a STAC catalogue",
                 expected="type Catalog, Collection or FeatureCollection",
                 got=repr(kind),
             )
         )
-    if kind == "FeatureCollection":
-        features = data.get("features")
-        items = [
-            _absolute(item, str(root))
-            for item in (features if isinstance(features, list) else [])
-            if isinstance(item, dict)
-        ]
-        _collections_there(spec, {collection_of(item) for item in items})
-    else:
-        collections = dict(_collections(data, str(root)))
-        _collections_there(spec, set(collections))
-        items = [item for name in spec.collections for item in _items_below(*collections[name])]
-    yield from (item for item in items if collection_of(item) in spec.collections)
 
 
-def _collections(data: Json, href: str) -> Iterator[tuple[str, tuple[Json, str]]]:
-    """Collections at and below a catalogue: id, content and place."""
-    for part, place in _walk(data, href):
-        if part.get("type") == "Collection":
-            yield str(part.get("id")), (part, place)
+def _places(
+    data: dict[str, Any], root: str, read: Read
+) -> tuple[set[str], dict[str, tuple[str, ...]]]:
+    """Collections of a catalogue, and the place of each item with the collections above it.
 
-
-def _items_below(data: Json, href: str) -> Iterator[Json]:
-    for part, place in _walk(data, href):
-        for link in _links(part, place, "item"):
-            yield _absolute(_read_json(link), link)
-
-
-def _walk(data: Json, href: str) -> Iterator[tuple[Json, str]]:
-    """A catalogue and everything below it, each once even where links run in a circle."""
-    seen, waiting = {href}, [(data, href)]
+    Every part of the catalogue is read once, even where links run in a circle.
+    """
+    collections: set[str] = set()
+    items: dict[str, tuple[str, ...]] = {}
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    parts = {root: data}
+    waiting: list[tuple[str, tuple[str, ...]]] = [(root, ())]
     while waiting:
-        part, place = waiting.pop()
-        yield part, place
-        for child in _links(part, place, "child"):
-            if child not in seen:
-                seen.add(child)
-                waiting.append((_read_json(child), child))
+        place, above = waiting.pop()
+        if place not in parts:
+            try:
+                parts[place] = read(place)
+            except _Unreadable as reason:
+                raise _gone(place, str(reason)) from None
+        part = parts[place]
+        name = str(part.get("id")) if part.get("type") == "Collection" else ""
+        if name and name not in above:
+            collections.add(name)
+            above = (*above, name)
+        if (place, above) in seen:
+            continue
+        seen.add((place, above))
+        for item in _links(part, place, "item"):
+            there = items.get(item, ())
+            items[item] = (*there, *(name for name in above if name not in there))
+        waiting += [(child, above) for child in reversed(_links(part, place, "child"))]
+    return collections, items
 
 
-def _links(data: Json, href: str, rel: str) -> list[str]:
-    links = data.get("links")
-    return [
-        str(make_absolute_href(str(link["href"]), href))
-        for link in (links if isinstance(links, list) else [])
-        if isinstance(link, dict) and link.get("rel") == rel and link.get("href")
-    ]
+def _linked(place: str, collection: str, spec: RunSpec, read: Read) -> Iterator[Json]:
+    """The item at a place, or what stands for it."""
+    try:
+        item = read(place)
+    except _Unreadable as reason:
+        name = Path(urlsplit(place).path if "://" in place else place).stem
+        reason_ = f"its file {public(place)} cannot be read: {reason}"
+        yield {"id": name, "collection": collection, UNUSABLE: reason_}
+        return
+    yield from _checked(item, place, spec, collection=collection, own_place=True)
 
 
-def _absolute(item: Json, href: str) -> Json:
+def _checked(
+    item: Any,
+    place: str,
+    spec: RunSpec,
+    *,
+    collection: str = "",
+    number: int = 0,
+    own_place: bool = False,
+) -> Iterator[Json]:
+    """The item if it is of a wanted collection, its addresses absolute; or what stands for it."""
+    if not isinstance(item, dict) or item.get("type", "Feature") != "Feature":
+        name = name_of(item) if isinstance(item, dict) else f"number {number + 1}"
+        yield {"id": name, "collection": collection, UNUSABLE: "it is not a STAC item"}
+        return
+    if not collection_of(item):
+        if not collection:
+            reason = "it does not say which collection it belongs to"
+            yield {"id": name_of(item), "collection": "", UNUSABLE: reason}
+            return
+        item = {**item, "collection": collection}
+    if collection_of(item) in spec.collections:
+        base = place if own_place else _base(item, place)
+        yield _absolute({k: v for k, v in item.items() if k != UNUSABLE}, base)
+
+
+def _base(item: Json, place: str) -> str:
+    """What relative addresses in an item of a collection of items are relative to.
+
+    Its own address if it names one: items are often copied together from where they lay.
+    """
+    return next(iter(_links(item, place, "self")), place)
+
+
+def _absolute(item: Json, base: str) -> Json:
     """The item, the hrefs of its assets no longer relative to where it lay."""
     assets = item.get("assets")
     if not isinstance(assets, dict):
@@ -98,60 +199,84 @@ def _absolute(item: Json, href: str) -> Json:
     return {
         **item,
         "assets": {
-            key: {**asset, "href": make_absolute_href(str(asset.get("href", "")), href)}
+            key: {**asset, "href": _joined(str(asset.get("href", "")), base)}
             for key, asset in assets.items()
             if isinstance(asset, dict)
         },
     }
 
 
-def _read_json(href: str) -> dict[str, Any]:
+def _links(data: Json, place: str, rel: str) -> list[str]:
+    links = data.get("links")
+    return [
+        _joined(link["href"], place)
+        for link in (links if isinstance(links, list) else [])
+        if isinstance(link, dict)
+        and link.get("rel") == rel
+        and isinstance(link.get("href"), str)
+        and link["href"]
+    ]
+
+
+def _joined(href: str, base: str) -> str:
     try:
-        data = pystac.StacIO.default().read_json(href)
-    except (OSError, ValueError, KeyError) as err:
-        reason = getattr(err, "strerror", None) or "it is not JSON"
-        raise CatalogueError(
-            explain(f"cannot read {href}: {reason}", do="Check the catalogue's path.")
-        ) from None
+        return str(make_absolute_href(href, base))
+    except ValueError:
+        return href  # No address at all: whoever opens it says so.
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def _read_root(read: Read, root: str) -> dict[str, Any]:
+    try:
+        return read(root)
+    except _Unreadable as reason:
+        raise _gone(root, str(reason)) from None
+
+
+def _gone(place: str, reason: str) -> CatalogueError:
+    return CatalogueError(
+        explain(f"cannot read {public(place)}: {reason}", do="Check the catalogue's path.")
+    )
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        data = json.loads(Path(path).read_bytes())
+    except OSError as err:
+        raise _Unreadable(err.strerror or type(err).__name__) from None
+    except (ValueError, RecursionError):
+        raise _Unreadable("it is not JSON") from None
     if not isinstance(data, dict):
-        raise CatalogueError(explain(f"{href} is not STAC", expected="a JSON object"))
+        raise _Unreadable("it is not STAC, which is a JSON object")
     return data
 
 
-def api_items(spec: RunSpec, footprint: BaseGeometry) -> Iterator[Json]:
-    """Items of a STAC API that meet the area, one search for each run of months."""
-    if shapely.get_num_coordinates(footprint) > _MAX_VERTICES:
-        footprint = shapely.box(*footprint.bounds)
+def _read_web(web: Web, address: str) -> dict[str, Any]:
+    """A part of a static catalogue on a server.
+
+    What will not come is unreadable. A server that fails is another matter: it would make a whole
+    catalogue unreadable, and the next search finds it well again.
+    """
     try:
-        client = pystac_client.Client.open(
-            spec.catalogue, stac_io=StacApiIO(max_retries=MAX_TRIES, timeout=60)
-        )
-        _collections_there(spec, {c.id for c in client.get_collections()})
-        for part in str(spec.period).split(","):
-            months = Months.parse(part)
-            result = client.search(
-                collections=list(spec.collections),
-                intersects=dict(mapping(footprint)),
-                datetime=(months.first.start, months.last.stop),
-            )
-            yield from result.items_as_dicts()
-    except (APIError, requests.RequestException, pystac.STACError, OSError) as err:
-        raise CatalogueError(
-            explain(
-                f"the catalogue {spec.catalogue} does not answer as a STAC API",
-                got=f"{type(err).__name__}: {str(err)[:200]}",
-                do="Check the address and the network, and run again.",
-            )
-        ) from None
+        return web.get(address)
+    except Refused as err:
+        if err.status in {401, 403}:
+            raise refusal(address, err) from None
+        raise _Unreadable(err.said) from None
+    except Unanswered as err:
+        if err.status == 200:
+            raise _Unreadable(err.said) from None
+        raise silence(address, err) from None
 
 
-def _collections_there(spec: RunSpec, known: set[str]) -> None:
+def _path(address: str) -> str:
+    """A path, from a path or an address of a file."""
+    return unquote(urlsplit(address).path) if address.startswith("file:") else address
+
+
+def _collections_there(spec: RunSpec, root: str, known: set[str]) -> None:
     missing = [name for name in spec.collections if name not in known]
     if missing:
-        raise CatalogueError(
-            explain(
-                f"{spec.catalogue} has no collection {', '.join(missing)}",
-                expected=f"one of {', '.join(sorted(known)) or 'none'}",
-                do="Name the catalogue's own collections in the spec.",
-            )
-        )
+        raise no_collection(root, missing, known)

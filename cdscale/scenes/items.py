@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import urlparse
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-import shapely
-from shapely.geometry import shape
+from cdscale.scenes.assets import AssetReader, Observed
+from cdscale.scenes.names import Json as Json
+from cdscale.scenes.names import Said, moment, said
+from cdscale.scenes.places import footprint_of
+from cdscale.scenes.unusable import Unusable as Unusable
+from cdscale.scenes.unusable import plain
+from cdscale.spec.profile import Access, CollectionProfile
+from cdscale.spec.scene import Scene, SetAside
 
-from cdscale.spec.profile import Access, BandProfile, CollectionProfile, OffsetRule
-from cdscale.spec.scene import Asset, Scene
+_Value = TypeVar("_Value")
 
-Json = Mapping[str, Any]
-
-
-class Unusable(Exception):
-    """An item that cannot be read; its text is the reason."""
+FIRST_SENTINEL = datetime(2014, 4, 3, tzinfo=UTC)
+LONGEST_DATATAKE = timedelta(hours=1)
+"""A tile is seen this long at most after its datatake began."""
+ROUNDING = timedelta(minutes=1)
+"""Names of datatakes and times of items are not rounded alike."""
+_MISTYPED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What reading a field of another type than STAC's raises."""
 
 
 def name_of(item: Json) -> str:
     """Id of an item."""
-    return str(item.get("id") or "without id")
+    return plain(item.get("id") or "without id")
 
 
 def collection_of(item: Json) -> str:
     """Id of the collection that an item says it belongs to."""
-    return str(item.get("collection") or "")
+    return plain(item.get("collection") or "")
 
 
 def harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
@@ -50,32 +55,42 @@ def harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
     """
     try:
         return _harmonise(item, profile, local=local)
-    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+    except _MISTYPED:
         # Items are not trusted to keep to the standard's types, and one of them ends no search.
         raise Unusable("it is not a STAC item: a field has another type than STAC's") from None
 
 
+def set_aside(item: Json, reason: str) -> SetAside:
+    """An item that is not used, with as much of its time and place as reads."""
+    span = _if_readable(lambda: _times(item.get("properties") or {}, said(item)))
+    footprint = _if_readable(lambda: footprint_of(item))
+    return SetAside(
+        id=name_of(item),
+        collection=collection_of(item),
+        reason=plain(reason),
+        start=span[0] if span else None,
+        end=span[1] if span else None,
+        footprint=footprint or "",
+    )
+
+
+def _if_readable(read: Callable[[], _Value]) -> _Value | None:
+    try:
+        return read()
+    except (Unusable, *_MISTYPED):
+        return None
+
+
 def _harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
     properties = item.get("properties") or {}
-    for key, values in profile.require.items():
-        if key in properties and str(properties[key]) not in values:
-            raise Unusable(f"{key} is {properties[key]}, not {' or '.join(values)}")
-    start, end = _times(properties)
-    assets = item.get("assets") or {}
-    bands = {
-        name: _asset(assets[there[0]], band, properties, profile, local=local)
-        for name, band in profile.bands.items()
-        if (there := [key for key in band.assets if key in assets])
-    }
-    mask = None
-    if profile.mask is not None:
-        found = [key for key in profile.mask.assets if key in assets]
-        if not found:
-            raise Unusable(f"it has no mask asset ({' or '.join(profile.mask.assets)})")
-        plain = BandProfile(assets=(found[0],), nodata=profile.mask.nodata[0])
-        mask = _asset(assets[found[0]], plain, properties, profile, local=local, offset=0.0)
-    orbit = (properties.get("sat:relative_orbit"), properties.get("sat:orbit_state"))
-    cloud = properties.get("eo:cloud_cover")
+    _refuse(properties, profile)
+    facts = said(item)
+    start, end = _times(properties, facts)
+    read = AssetReader(item.get("assets") or {}, Observed(properties, facts, start), profile, local)
+    bands, mask, cloud = read.bands(), read.mask(), read.cloud()
+    everything = [*bands.values(), *(asset for asset in (mask, cloud) if asset)]
+    remote = any("://" in asset.href for asset in everything)
+    masking = profile.mask
     return Scene(
         id=name_of(item),
         collection=collection_of(item),
@@ -83,127 +98,67 @@ def _harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
         unit=profile.unit,
         start=start,
         end=end,
-        platform=str(properties.get("platform") or ""),
-        orbit=" ".join(str(part) for part in orbit if part is not None),
-        baseline=str(properties.get("s2:processing_baseline") or ""),
-        cloud_cover=_number(cloud) if isinstance(cloud, int | float) else None,
-        footprint=_footprint(item),
+        platform=facts.platform,
+        orbit=_orbit(properties, facts),
+        datatake=facts.datatake,
+        baseline=facts.baseline,
+        cloud_cover=_cloud_cover(properties),
+        footprint=footprint_of(item),
         assets=bands,
         mask=mask,
-        mask_clear=profile.mask.clear if profile.mask else (),
-        mask_nodata=profile.mask.nodata if profile.mask else (),
-        mask_saturated=profile.mask.saturated if profile.mask else (),
-        mask_dark=profile.mask.dark if profile.mask else (),
-        mask_dilate_px=profile.mask.dilate_px if profile.mask else 0,
-        access=Access() if local else profile.access,
+        mask_clear=masking.clear if masking else (),
+        mask_nodata=masking.nodata if masking else (),
+        mask_saturated=masking.saturated if masking else (),
+        mask_dark=masking.dark if masking else (),
+        mask_dilate_px=masking.dilate_px if masking else 0,
+        cloud=cloud,
+        access=profile.access if remote else Access(),
         simulated=bool(properties.get("cdscale:simulated")),
     )
 
 
-def _times(properties: Json) -> tuple[datetime, datetime]:
+def _refuse(properties: Json, profile: CollectionProfile) -> None:
+    """Raise for what need not be looked at further."""
+    if profile.refuse:
+        raise Unusable(profile.refuse)
+    if properties.get("deprecated") is True:
+        raise Unusable("its catalogue calls it deprecated")
+    for key, values in profile.require.items():
+        if key in properties and str(properties[key]) not in values:
+            raise Unusable(f"{key} is {plain(properties[key], 40)}, not {' or '.join(values)}")
+
+
+def _times(properties: Json, facts: Said) -> tuple[datetime, datetime]:
     """Start and end; equal where the item has one moment only."""
     start, end = properties.get("start_datetime"), properties.get("end_datetime")
-    moment = properties.get("datetime")
-    pair = (start, end) if start and end else (moment, moment)
-    try:
-        first, last = (datetime.fromisoformat(str(text)) for text in pair)
-    except ValueError:
-        raise Unusable(f"its time does not read: {pair[0]!r}") from None
-    first, last = (t if t.tzinfo else t.replace(tzinfo=UTC) for t in (first, last))
+    single = properties.get("datetime")
+    pair = (start, end) if start and end else (single, single)
+    first, last = moment(pair[0]), moment(pair[1])
+    if first is None or last is None:
+        raise Unusable(f"its time does not read: {plain(repr(pair[0]), 40)}")
     if last < first:
         raise Unusable(f"it ends ({last}) before it starts ({first})")
+    # One catalogue gives the time of processing for the time of sensing.
+    if facts.sensed and not -ROUNDING <= first - facts.sensed <= LONGEST_DATATAKE:
+        first = last = facts.sensed
+    if first < FIRST_SENTINEL:
+        raise Unusable(f"it is of {first:%Y-%m-%d}, before the first Sentinel flew")
     return first, last
 
 
-def _footprint(item: Json) -> str:
-    try:
-        polygon = shapely.make_valid(shape(item["geometry"]))
-    except (LookupError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):
-        raise Unusable("its footprint does not read") from None
-    west, south, east, north = polygon.bounds if not polygon.is_empty else (0.0, 99.0, 0.0, 99.0)
-    if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
-        raise Unusable("its footprint is not in degrees")
-    return str(shapely.to_wkt(polygon, rounding_precision=9))
+def _orbit(properties: Json, facts: Said) -> str:
+    """Relative orbit and direction, like ``161 ascending``."""
+    relative = properties.get("sat:relative_orbit")
+    told = str(int(relative)) if relative is not None else facts.relative_orbit
+    direction = plain(properties.get("sat:orbit_state") or "", 20).lower()
+    return " ".join(part for part in (told, direction) if part)
 
 
-def _asset(
-    asset: Json,
-    band: BandProfile,
-    properties: Json,
-    profile: CollectionProfile,
-    *,
-    local: bool,
-    offset: float | None = None,
-) -> Asset:
-    href = _checked_href(str(asset.get("href", "")), profile.hosts, local=local)
-    transform = asset.get("proj:transform") or properties.get("proj:transform")
-    size = asset.get("proj:shape") or properties.get("proj:shape")
-    own = _first_band(asset)
-    nodata = own.get("nodata", asset.get("nodata", band.nodata))
-    return Asset(
-        href=href,
-        crs=_crs(asset) or _crs(properties),
-        transform=tuple(float(v) for v in transform[:6]) if transform else None,
-        shape=(int(size[0]), int(size[1])) if size else None,
-        scale=band.scale,
-        offset=resolve_offset(asset, band, properties, profile) if offset is None else offset,
-        # "nan" is no data already.
-        nodata=None if nodata is None or isinstance(nodata, str) else _number(nodata),
-    )
-
-
-def _number(value: Any) -> float | None:
-    """A number; None for NaN and infinity, which JSON does not have and a job could not keep."""
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
-def _first_band(asset: Json) -> Json:
-    bands = asset.get("raster:bands") or asset.get("bands") or [{}]
-    return bands[0] if isinstance(bands, list) and isinstance(bands[0], dict) else {}
-
-
-def resolve_offset(
-    asset: Json, band: BandProfile, properties: Json, profile: CollectionProfile
-) -> float:
-    """Radiometric offset of one asset, by the first rule of the profile that fits it."""
-    own = _first_band(asset)
-    told = own.get("offset", own.get("raster:offset", asset.get("raster:offset")))
-    for rule in profile.offsets:
-        if _fits(rule, properties, told):
-            return float(told or 0) if rule.offset == "asset" else float(rule.offset)
-    return band.offset
-
-
-def _fits(rule: OffsetRule, properties: Json, told: object) -> bool:
-    if rule.when_asset_offset and told is None:
-        return False
-    if not rule.when_property:
-        return True
-    value = properties.get(rule.when_property)
-    if value is None:
-        return False
-    if rule.equals is not None and value != rule.equals:
-        return False
-    return rule.at_least is None or str(value) >= rule.at_least
-
-
-def _crs(where: Json) -> str:
-    """EPSG code from STAC 1.0 (``proj:epsg``) or 1.1 (``proj:code``)."""
-    code = where.get("proj:epsg") or str(where.get("proj:code") or "").removeprefix("EPSG:")
-    return f"EPSG:{code}" if str(code).isdigit() else ""
-
-
-def _checked_href(href: str, hosts: Iterable[str], *, local: bool) -> str:
-    """The href, if it may be opened: catalogues are not trusted with what GDAL can reach."""
-    try:
-        scheme, host = urlparse(href).scheme, urlparse(href).hostname or ""
-    except ValueError:
-        raise Unusable("its asset's address does not read") from None
-    if scheme == "https" and any(host == h or host.endswith("." + h) for h in hosts):
-        return href
-    if scheme in {"", "file"} and local and "/vsi" not in href and "<" not in href:
-        return href.removeprefix("file://")
-    raise Unusable(
-        f"its asset lies where the profile does not allow it: {href.partition('?')[0][:80]}"
-    )
+def _cloud_cover(properties: Json) -> float | None:
+    """Percent; None where the catalogue does not know, or knows that it is wrong."""
+    told = properties.get("eo:cloud_cover")
+    # Earth Search v0 writes 0 for scenes whose cloud cover it could not find out.
+    unsure = properties.get("sentinel:valid_cloud_cover") is False and told == 0
+    if unsure or isinstance(told, bool) or not isinstance(told, int | float):
+        return None
+    return float(told) if 0 <= told <= 100 else None

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from cdscale.errors import CatalogueError, explain
 from cdscale.months import Month, Months
-from cdscale.scenes.catalogue import api_items, static_items
-from cdscale.scenes.items import Json, Unusable, collection_of, harmonise, name_of
+from cdscale.scenes.catalogue import UNUSABLE, items_of, on_disk
+from cdscale.scenes.duplicates import Found, left_out, newest_only
+from cdscale.scenes.items import Json, Unusable, collection_of, harmonise, set_aside
+from cdscale.scenes.names import said
 from cdscale.spec.base import fingerprint
-from cdscale.spec.run import RunSpec
+from cdscale.spec.profile import CollectionProfile
+from cdscale.spec.run import CompositeChoice, RunSpec, public
 from cdscale.spec.scene import Scene, SceneTable, SetAside
-
-
-class _Found(NamedTuple):
-    """A usable scene, what it observed, and how new its processing is."""
-
-    scene: Scene
-    observation: tuple[str, ...] | None
-    version: tuple[str, ...]
 
 
 def search_key(spec: RunSpec) -> str:
     """Fingerprint of everything that decides which scenes a run finds."""
     return fingerprint(
         {
-            "catalogue": spec.catalogue,
+            "catalogue": public(spec.catalogue),
             "profiles": {k: p.model_dump(mode="json") for k, p in spec.profiles.items()},
             "bands": [*spec.cube.s2_bands, *spec.cube.s1_bands],
             "period": str(spec.period),
             "tiles": [str(tile) for tile in spec.tiles()],
             "grid": [spec.lattice.crs, spec.lattice.tile_m],
             "max_cloud_cover": spec.cube.max_cloud_cover,
+            "clear": spec.cube.clear,
+            "dilate_px": spec.cube.dilate_px,
+            "cloud_probability": spec.cube.cloud_probability is not None,
+            "s1_directions": sorted(spec.cube.s1_directions),
+            "exclude": sorted(spec.cube.exclude),
         }
     )
 
@@ -48,18 +47,20 @@ def search(spec: RunSpec) -> SceneTable:
     """
     grid = spec.lattice
     footprint = shapely.union_all([grid.footprint(tile) for tile in spec.tiles()])
-    remote = "://" in spec.catalogue
-    items = api_items(spec, footprint) if remote else static_items(spec)
-    found: list[_Found] = []
+    local = on_disk(spec.catalogue)
+    profiles = {name: _wanted(profile, spec.cube) for name, profile in spec.profiles.items()}
+    found: list[Found] = []
     aside: list[SetAside] = []
     elsewhere: set[Month] = set()
-    for item in items:
+    for item in items_of(spec, footprint):
         try:
-            one = _usable(item, spec, local=not remote)
+            if UNUSABLE in item:
+                raise Unusable(str(item[UNUSABLE]))
+            one = _usable(item, profiles[collection_of(item)], spec, local=local)
         except Unusable as reason:
-            aside.append(
-                SetAside(id=name_of(item), collection=collection_of(item), reason=str(reason))
-            )
+            lost = set_aside(item, str(reason))
+            if _concerns(lost, spec.period, footprint):
+                aside.append(lost)
             continue
         if not footprint.intersects(one.scene.polygon):
             continue
@@ -67,10 +68,47 @@ def search(spec: RunSpec) -> SceneTable:
             found.append(one)
         else:
             elsewhere.add(Month.of(one.scene.start))
-    scenes, older = _newest_only(found)
+    newest, older = newest_only(found)
+    scenes = tuple(scene for scene in newest if not _unwanted(scene, spec.cube))
+    aside += older
+    aside += [left_out(s, why) for s in newest if (why := _unwanted(s, spec.cube))]
     if not scenes:
         raise CatalogueError(_nothing_found(spec, aside, elsewhere))
-    return SceneTable(search=search_key(spec), scenes=scenes, set_aside=(*aside, *older))
+    return SceneTable(search=search_key(spec), scenes=scenes, set_aside=tuple(aside))
+
+
+def _wanted(profile: CollectionProfile, cube: CompositeChoice) -> CollectionProfile:
+    """The profile of what a cube takes: its bands, its classes, its cloud.
+
+    An asset that no band of the cube needs sets no item aside.
+    """
+    bands = cube.s2_bands if profile.sensor == "s2" else cube.s1_bands
+    changes: dict[str, object] = {
+        "bands": {name: profile.bands[name] for name in bands if name in profile.bands}
+    }
+    if profile.mask is not None:
+        dilate = profile.mask.dilate_px if cube.dilate_px is None else cube.dilate_px
+        clear = cube.clear or profile.mask.clear
+        mask = profile.mask.model_copy(update={"clear": clear, "dilate_px": dilate})
+        changes["mask"] = mask
+    if cube.cloud_probability is None:
+        changes["cloud"] = None
+    return profile.model_copy(update=changes)
+
+
+def _concerns(lost: SetAside, period: Months, footprint: BaseGeometry) -> bool:
+    """Whether an item set aside may have belonged to the run, as far as it says where and when."""
+    then = lost.start is None or any(lost.serves(month) for month in period)
+    return then and (not lost.footprint or footprint.intersects(lost.polygon))
+
+
+def _unwanted(scene: Scene, cube: CompositeChoice) -> str:
+    """Why the spec leaves out a scene that can be read; empty where it does not."""
+    if scene.cloud_cover is not None and scene.cloud_cover > cube.max_cloud_cover:
+        return f"cloud cover {scene.cloud_cover:g} % is over the spec's limit"
+    if scene.sensor == "s1" and scene.direction and scene.direction not in cube.s1_directions:
+        return f"its orbit is {scene.direction}, which the spec leaves out"
+    return ""
 
 
 def _nothing_found(spec: RunSpec, aside: list[SetAside], elsewhere: set[Month]) -> str:
@@ -83,44 +121,40 @@ def _nothing_found(spec: RunSpec, aside: list[SetAside], elsewhere: set[Month]) 
     if elsewhere:
         do = f"For this area the catalogue has scenes in {Months.of(elsewhere)}."
     return explain(
-        f"the search found no scene in {spec.catalogue}",
+        f"the search found no scene in {public(spec.catalogue)}",
         expected=f"scenes of {collections} over {bounds} in {spec.period}",
         got=got,
         do=do,
     )
 
 
-def _usable(item: Json, spec: RunSpec, *, local: bool) -> _Found:
+def _usable(item: Json, profile: CollectionProfile, spec: RunSpec, *, local: bool) -> Found:
     """The item as a scene, or the reason why it cannot be one."""
-    profile = spec.profiles[collection_of(item)]
+    if str(item.get("id")) in spec.cube.exclude:
+        raise Unusable("the spec excludes it")
     scene = harmonise(item, profile, local=local)
-    wanted = spec.cube.s2_bands if scene.sensor == "s2" else spec.cube.s1_bands
-    bands = {band: scene.assets[band] for band in wanted if band in scene.assets}
-    missing = [band for band in wanted if band not in bands]
+    missing = [band for band in spec.cube.s2_bands if band not in scene.assets]
     # A network needs every optical band; radar with one polarisation is still radar.
-    if not bands or (missing and scene.sensor == "s2"):
+    if missing and scene.sensor == "s2":
         raise Unusable(f"it has no asset for {', '.join(missing)}")
-    if scene.cloud_cover is not None and scene.cloud_cover > spec.cube.max_cloud_cover:
-        raise Unusable(f"cloud cover {scene.cloud_cover:g} % is over the spec's limit")
-    properties = item["properties"]
+    return found_as(item, scene, profile)
+
+
+def found_as(item: Json, scene: Scene, profile: CollectionProfile) -> Found:
+    """A scene with what tells it apart from others of the same observation."""
+    facts, properties = said(item), item["properties"]
     named = [properties.get(key) for key in profile.same_observation]
-    observation = (
-        (profile.name, *map(str, named)) if named and all(v is not None for v in named) else None
-    )
-    version = tuple(str(properties.get(key) or "") for key in profile.newest_by)
-    return _Found(scene.model_copy(update={"assets": bands}), observation, version)
-
-
-def _newest_only(found: list[_Found]) -> tuple[tuple[Scene, ...], tuple[SetAside, ...]]:
-    """Of the items of one observation, the newest processing; the others with the reason."""
-    found = sorted(found, key=lambda f: (f.scene.sensor, f.scene.start, f.version, f.scene.id))
-    newest = {f.observation: f.scene.id for f in found if f.observation is not None}
-    kept: dict[tuple[str, str], Scene] = {}
-    older: list[SetAside] = []
-    for scene, observation, _ in found:
-        if observation is None or newest[observation] == scene.id:
-            kept[scene.collection, scene.id] = scene
-        else:
-            reason = f"the same observation came newer processed as {newest[observation]}"
-            older.append(SetAside(id=scene.id, collection=scene.collection, reason=reason))
-    return tuple(kept.values()), tuple(older)
+    if named:
+        told = all(value is not None for value in named)
+        observation = (profile.name, *map(str, named)) if told else ()
+    elif scene.sensor == "s2":
+        told = bool(facts.platform and facts.tile)
+        observation = ("s2", facts.level, facts.platform, facts.tile)
+    else:
+        told = bool(facts.datatake)
+        observation = ("s1", facts.datatake, facts.tile)
+    by = tuple(str(properties.get(key) or "") for key in profile.newest_by)
+    # The same processing listed twice: the item in the newer form of STAC, then the newer item.
+    final = "" if "-" in str(item.get("stac_version")) else "final"
+    version = (*(by or (facts.baseline, facts.generated)), final, facts.catalogued)
+    return Found(scene, facts, observation if told else None, version)

@@ -113,6 +113,11 @@ class CubeSpec(Frozen):
         return fingerprint(self)
 
     @property
+    def structure(self) -> str:
+        """Fingerprint of all but the months: a store may gain some, and stays the same store."""
+        return fingerprint(self.model_dump(mode="json", exclude={"months", "reference"}))
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the arrays."""
         return self.window.ny * self.grid.tile_px, self.window.nx * self.grid.tile_px

@@ -15,8 +15,8 @@ from cdscale.spec.base import Frozen, fingerprint
 from cdscale.spec.card import ModelCard
 from cdscale.spec.cube import CubeSpec
 from cdscale.spec.product import change_layout, cube_layout, urban_layout
-from cdscale.spec.run import RunSpec
-from cdscale.spec.scene import Scene, SceneTable
+from cdscale.spec.run import RunSpec, public
+from cdscale.spec.scene import Scene, SceneTable, SetAside
 from cdscale.spec.task import Stage, Task
 
 STORES = {Stage.COMPOSE: "cube.zarr", Stage.MAP: "urban.zarr", Stage.CHANGE: "change.zarr"}
@@ -43,6 +43,12 @@ class Job(Frozen):
     def digest(self) -> str:
         """Fingerprint of the whole."""
         return fingerprint(self)
+
+    @property
+    def public(self) -> Job:
+        """The same without what may be a secret in the catalogue's address: fit to be kept."""
+        spec = self.spec.model_copy(update={"catalogue": public(self.spec.catalogue)})
+        return self.model_copy(update={"spec": spec})
 
     @property
     def ledger_folder(self) -> Path:
@@ -112,7 +118,23 @@ class Job(Frozen):
 
     def scenes_of(self, task: Task) -> tuple[Scene, ...]:
         """Scenes that a compose task reads from."""
-        return self.scenes.of(_footprint(self.spec.lattice, task.tile), task.month)
+        return self.scenes.of(self.footprint(task.tile), task.month)
+
+    def aside_of(self, task: Task) -> tuple[SetAside, ...]:
+        """Items that a compose task would have read from, had they not been set aside."""
+        return self.scenes.aside_of(self.footprint(task.tile), task.month)
+
+    def footprint(self, tile: Tile) -> BaseGeometry:
+        """Outline of a tile in degrees."""
+        return _footprint(self._lattice, tile)
+
+    @cached_property
+    def _lattice(self) -> Grid:
+        return self.spec.lattice
+
+    @cached_property
+    def _pairs(self) -> dict[Month, Month]:
+        return self.spec.pairs()
 
     def upstream(self, task: Task) -> tuple[Task, ...]:
         """Tasks whose pixels a task reads: its own tile's, and its neighbours' for the halo."""
@@ -121,7 +143,7 @@ class Job(Frozen):
         around = [tile for tile in task.tile.neighbours() if tile in self._known]
         if task.stage is Stage.MAP:
             return tuple(Task(Stage.COMPOSE, task.month, tile) for tile in around)
-        reference = self.spec.pairs()[task.month]
+        reference = self._pairs[task.month]
         tasks: list[Task] = []
         if "change" in self.cards:
             tasks += [Task(Stage.COMPOSE, m, t) for m in (reference, task.month) for t in around]

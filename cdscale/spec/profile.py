@@ -7,10 +7,11 @@ YAML beside this module; a user points to one of their own by path.
 
 from __future__ import annotations
 
+from datetime import date
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +19,8 @@ from cdscale.errors import SpecError, explain
 from cdscale.spec.base import Frozen
 
 PROFILES = files("cdscale.spec") / "profiles"
+_BASELINE = r"^(\d\d\.\d\d)?$"
+_HOST = r"^((https?|s3)://)?[a-z0-9._-]+(:\d+)?$"
 
 
 class BandProfile(Frozen):
@@ -71,7 +74,8 @@ class OffsetRule(Frozen):
     """One line of the table that resolves an item's radiometric offset; the first that fits counts.
 
     ESA adds 1000 to every Sentinel-2 DN from processing baseline 04.00 on. Catalogues differ in
-    whether they take it off again and in how they say so; see the design, decision 2.
+    whether they take it off again and in how they say so; see the design, decision 2. A rule fits
+    where all that it names holds.
     """
 
     when_property: str = ""
@@ -79,11 +83,20 @@ class OffsetRule(Frozen):
     equals: str | bool | None = None
     """Value that it must have."""
     at_least: str | None = None
-    """Least value, compared as text (baselines sort as text)."""
+    """Least value, compared as text."""
+    baseline_at_least: str = Field(default="", pattern=_BASELINE)
+    """Least processing baseline, like ``04.00``, wherever the item says its own: in
+    ``s2:processing_baseline``, ``sentinel:processing_baseline``, ``processing:version`` or the name
+    of the product."""
+    baseline_below: str = Field(default="", pattern=_BASELINE)
+    """The same, from above."""
+    sensed_before: date | None = None
+    """Day before which the scene must have been seen."""
     when_asset_offset: bool = False
     """Fits where the asset's ``raster:bands``, ``bands`` or ``raster:offset`` names an offset."""
-    offset: float | Literal["asset"] = 0.0
-    """Added to DN x scale; ``asset`` takes the one that the asset names."""
+    offset: float | Literal["asset", "unknown"] = 0.0
+    """Added to DN x scale; ``asset`` takes the one that the asset names, and ``unknown`` sets the
+    item aside: nobody can tell what its numbers mean."""
 
 
 class CollectionProfile(Frozen):
@@ -96,16 +109,21 @@ class CollectionProfile(Frozen):
     unit: Literal["reflectance", "power", "dB"]
     mask: MaskProfile | None = None
     offsets: tuple[OffsetRule, ...] = ()
+    trust: tuple[Literal["scale", "nodata"], ...] = ("nodata",)
+    """What an item's own ``raster:bands`` or ``bands`` says that counts before the profile."""
     same_observation: tuple[str, ...] = ()
-    """Item properties that together name an observation; of several items the newest
-    ``newest_by`` is kept. Items that lack one of them are never merged."""
+    """Item properties that together name an observation, where platform, MGRS tile and time
+    (Sentinel-2) or platform and datatake (Sentinel-1) do not. Items that lack one are never
+    merged."""
     newest_by: tuple[str, ...] = ()
+    """Item properties that say how new a processing is, as text, where processing baseline and
+    time of generation do not."""
     require: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Item properties and the values that can be read; others are set aside with a reason."""
     refuse: str = ""
     """Why no item of the collection can be read; each is then set aside for this reason."""
     cloud: CloudProfile | None = None
-    hosts: tuple[str, ...] = ()
+    hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = ()
     """Where assets may be fetched from: a host (https, its subdomains included), a bucket
     (``s3://eodata``), or an origin with its scheme and port (``http://127.0.0.1:8000``)."""
     access: Access = Access()

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -132,7 +133,7 @@ class RunSpec(Frozen):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     catalogue: str
-    """URL of a STAC API, or path of a static catalogue or item collection."""
+    """Address of a STAC API, or of a static catalogue or item collection: a path or an address."""
     collections: dict[str, str] = Field(min_length=1)
     """Collection id to profile."""
     area: dict[str, Any]
@@ -216,6 +217,17 @@ class RunSpec(Frozen):
                 raise SpecError(explain(f"models.change.pairs names {members[1]} twice"))
             pairs[members[1]] = members[0]
         return pairs
+
+
+def public(address: str) -> str:
+    """An address without what may be a secret: user, password and query."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address.partition("?")[0].rpartition("@")[2]
+    if not parts.netloc:
+        return address
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunSpec:

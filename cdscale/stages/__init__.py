@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from cdscale.pixels import Reader, StackstacReader
+from cdscale.pixels import Reader, make_reader
 from cdscale.spec.job import Job
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.stages.cube import compose
@@ -42,7 +43,7 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
     fingerprint : str
         Of everything that decides the pixels; kept in the receipt.
     reader : Reader, optional
-        Where pixels come from; stackstac unless told otherwise.
+        Where pixels come from; the library that the spec names unless told otherwise.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
         When what was written does not read back.
     """
     started = time.perf_counter()
-    work = Work(task, job, reader or StackstacReader())
+    work = Work(task, job, reader or make_reader(job.spec.reader))
     VERBS[task.stage](work)
     store = work.store(task.stage)
     checksums = store.write(task.tile, task.month, work.blocks)
@@ -72,13 +73,14 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
 
 def perform_from(task: Task, folder: str, digest: str, fingerprint: str) -> Receipt:
     """:func:`perform` for a worker, which finds the job in the run's folder."""
-    return perform(task, _job(folder, digest), fingerprint, _reader())
+    job = _job(folder, digest)
+    return perform(task, job, fingerprint, _reader(job.spec.reader))
 
 
 @cache
-def _reader() -> Reader:
+def _reader(name: Literal["stackstac", "odc"]) -> Reader:
     # One a process: it keeps what lets it read.
-    return StackstacReader()
+    return make_reader(name)
 
 
 @lru_cache(maxsize=2)

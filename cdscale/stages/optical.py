@@ -9,7 +9,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import shapely
 
 from cdscale.errors import explain
 from cdscale.grid import GeoBox
@@ -95,7 +94,8 @@ def _observe(work: Work, geobox: GeoBox, group: tuple[Scene, ...]) -> View:
     margin = max(scene.mask_dilate_px for scene in group)
     wide = geobox.pad(margin) if margin else geobox
     view = View(
-        _widest_first(group, geobox),
+        # By id, not by what they show of this tile: its neighbour has to take the same one.
+        tuple(sorted(group, key=lambda scene: scene.id)),
         np.full(wide.shape, Look.unseen, np.uint8),
         np.zeros(wide.shape, np.uint8),
         np.zeros(wide.shape, bool),
@@ -111,22 +111,14 @@ def _observe(work: Work, geobox: GeoBox, group: tuple[Scene, ...]) -> View:
     return view
 
 
-def _widest_first(group: tuple[Scene, ...], geobox: GeoBox) -> tuple[Scene, ...]:
-    """Granules of a pass, the one that shows most of the tile first: it may spare the others."""
-    if len(group) == 1:
-        return group
-    outline = shapely.box(*geobox.geographic_extent.boundingbox.bbox)
-    return tuple(sorted(group, key=lambda s: (-s.polygon.intersection(outline).area, s.id)))
-
-
 def _look(work: Work, view: View, i: int, scene: Scene, geobox: GeoBox) -> None:
     """Take in one granule of a pass, where none before it shows the ground."""
     wanted_YX = view.look_YX == Look.unseen
-    if i:
+    if len(view.scenes) > 1:
         wanted_YX &= reach(scene, geobox)
     window = Window.around(wanted_YX)
     if window is None:
-        work.unused[scene.id] = f"{view.scenes[0].id} of the same pass shows all that it shows here"
+        work.unused[scene.id] = "others of the same pass show all that it shows here"
         return
     codes_YX = work.attempt(scene, partial(_codes, work, scene, window.of(geobox)))
     if codes_YX is None:

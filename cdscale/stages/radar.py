@@ -68,13 +68,13 @@ def _swath(work: Work, geobox: GeoBox, group: tuple[Scene, ...]) -> Swath:
     wide = geobox.pad(margin) if margin else geobox
     power_BYX = np.full((len(cube.s1_bands), *wide.shape), np.nan, np.float32)
     failed_YX = np.zeros(wide.shape, bool)
-    for i, scene in enumerate(group):
+    for scene in sorted(group, key=lambda scene: scene.id):
         wanted_YX: Bool = np.all(np.isnan(power_BYX), axis=0)
-        if i:
+        if len(group) > 1:
             wanted_YX &= reach(scene, wide)
         window = Window.around(wanted_YX)
         if window is None:
-            work.unused[scene.id] = "other slices of the same pass show all that it shows here"
+            work.unused[scene.id] = "others of the same pass show all that it shows here"
             continue
         there = tuple(band for band in cube.s1_bands if band in scene.assets)
         read = partial(work.reader.bands, scene, there, window.of(wide))

@@ -1,4 +1,4 @@
-"""The fakes that ship: made-up scenes, readers without files, small catalogues on disk."""
+"""The fakes that ship: made-up scenes, readers without files, catalogues, servers that fail."""
 
 from cdscale.testing.fakes import (
     EVERYWHERE,
@@ -15,19 +15,27 @@ from cdscale.testing.fakes import (
     write_cog,
     write_item_collection,
 )
+from cdscale.testing.served import write_served
+from cdscale.testing.server import Behaviour, Fault, FaultServer, Request, mixed_faults
 
 __all__ = [
     "EVERYWHERE",
     "SCL_CLEAR",
     "SCL_CLOUD",
     "SCL_NODATA",
+    "Behaviour",
     "FailingReader",
     "FakeReader",
+    "Fault",
+    "FaultServer",
     "MadeItem",
+    "Request",
     "ScenePixels",
     "make_asset",
     "make_scene",
+    "mixed_faults",
     "write_catalogue",
     "write_cog",
     "write_item_collection",
+    "write_served",
 ]

@@ -1,0 +1,98 @@
+"""The ledger of receipts: what is done, what failed and why, in one small file a task."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cdscale.spec.base import Frozen
+from cdscale.spec.task import Receipt, Stage, Task
+
+
+class Ledger:
+    """The receipts of a run: one small file a task, under ``STAGE/MONTH/TILE.json``.
+
+    A task that failed leaves its reason in the same place, as ``TILE.failed``, until it is done.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, receipt: Receipt) -> None:
+        """Keep a receipt, replacing an older one of the same task and the reason of a failure."""
+        write_json(self.folder / f"{receipt.task}.json", receipt)
+        (self.folder / f"{receipt.task}.failed").unlink(missing_ok=True)
+
+    def forget(self, stage: Stage) -> None:
+        """Drop the receipts of a stage: what they tell of is gone."""
+        shutil.rmtree(self.folder / str(stage), ignore_errors=True)
+
+    def drop(self, tasks: Iterable[Task]) -> None:
+        """Drop the receipts of tasks that are to be done again."""
+        for task in tasks:
+            (self.folder / f"{task}.json").unlink(missing_ok=True)
+
+    def fail(self, task: Task, reason: str) -> None:
+        """Keep the reason why a task failed."""
+        write_text(self.folder / f"{task}.failed", reason)
+
+    def failure(self, task: Task) -> str:
+        """Why a task failed when it was last tried; empty where it did not."""
+        try:
+            return (self.folder / f"{task}.failed").read_text(encoding="utf-8").strip()
+        except OSError:
+            return ""
+
+    def read(self, task: Task) -> Receipt | None:
+        """The receipt of a task; None where there is none, or a damaged one."""
+        try:
+            text = (self.folder / f"{task}.json").read_text(encoding="utf-8")
+            return Receipt.model_validate_json(text)
+        except (OSError, ValueError):
+            return None
+
+
+def flush(file: Path) -> None:
+    """Have the disk keep a file, and its name in its folder, before anything that builds on it.
+
+    Where there is no file, the disk keeps that.
+    """
+    for path in (file, file.parent):
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_json(path: Path, value: Frozen | dict[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, also after a power cut."""
+    text = (
+        value.model_dump_json(indent=1)
+        if isinstance(value, Frozen)
+        else json.dumps(value, indent=1, sort_keys=True)
+    )
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
