@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import requests
 
@@ -62,10 +62,10 @@ class Tokens:
             return href
         kept = self._of(scene)
         with kept.lock:
-            if time.monotonic() >= kept.until:
+            if monotonic() >= kept.until:
                 kept.token, life = self._fetch(scene)
                 spare = min(TOKEN_SPARE.total_seconds(), life / 5)
-                kept.until = time.monotonic() + max(TOKEN_LEAST, life - spare)
+                kept.until = monotonic() + max(TOKEN_LEAST, life - spare)
             return f"{href}{'&' if '?' in href else '?'}{kept.token}"
 
     def renew(self, refused: str, scene: Scene) -> bool:

@@ -245,6 +245,7 @@ class _State:
         self.folder = Path(folder) if folder else None
         self.upstream = urllib.parse.urlsplit(upstream)
         self.lock = threading.Lock()
+        self.quiet = threading.Condition(self.lock)
         self.started = time.monotonic()
         self.behaviour = Behaviour()
         self.asked: Counter[tuple[str, str]] = Counter()
@@ -264,6 +265,8 @@ class _State:
             elif verb == "clear":
                 self.log.clear()
             elif verb == "log":
+                # An answer may be with its asker before what became of it is noted here.
+                self.quiet.wait_for(lambda: self.under_way == 0, timeout=1.0)
                 return list(self.log)
         return {}
 
@@ -354,16 +357,18 @@ class _Handler(BaseHTTPRequestHandler):
         name = fault.kind if fault else ""
         if not fault and not path.startswith("/token/") and not self.state.admits(address.query):
             name = "signature"
-        status = sent = 0
-        with suppress(OSError):
-            status, sent = self._respond(path, body, fault, name)
         noted = {key: self.headers[key] for key in NOTED_HEADERS if key in self.headers}
         if "authorization" in noted:
             noted["authorization"] = "present"
-        entry = Request(self.command, path, wanted, status, name, at, together, sent, noted)
+        entry = asdict(Request(self.command, path, wanted, 0, name, at, together, 0, noted))
+        # In the log before the answer goes out: requests stand in it as they came.
         with self.state.lock:
+            self.state.log.append(entry)
+        with suppress(OSError):
+            entry["status"], entry["sent"] = self._respond(path, body, fault, name)
+        with self.state.quiet:
             self.state.under_way -= 1
-            self.state.log.append(asdict(entry))
+            self.state.quiet.notify_all()
 
     def _respond(self, path: str, body: bytes, fault: Fault | None, name: str) -> tuple[int, int]:
         """Answer, or fail; the status and the bytes that went out."""
