@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ from cdscale.spec.base import read_yaml
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec, load_run
 
-INCOMPLETE, USER_ERROR, INTERRUPTED = 1, 2, 130
+INCOMPLETE, USER_ERROR, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
 """What typer raises for wrong usage: click's own, or of the copy that newer releases bring."""
 
@@ -164,6 +165,7 @@ def run_job(
         _report(progress, 0.0, again=False)
         what = "Everything" if selection.whole else "Everything asked for"
         out.print(f"{what} is done; {shown(spec.folder)} is as it was.")
+        show_rest(progress)
         return 0
     page = _report(progress, outcome.seconds, again=True)
     out.print(f"{outcome.done} tasks done in {outcome.seconds:.0f} s. Report: {shown(page)}")
@@ -236,6 +238,8 @@ def _hidden(part: StageStatus) -> str:
 def _write_geoparquet(progress: Progress, path: Path) -> None:
     from cdscale.export.ledger import write_ledger
 
+    if path.is_dir():
+        raise StoreError(explain(f"cannot write {path}: it is a folder", do="Name a file in it."))
     try:
         write_ledger(progress, path)
     except OSError as error:
@@ -360,6 +364,15 @@ def _stop(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _system_trouble(error: OSError) -> str:
+    """A full disk, or a folder that was taken away while a command was at work."""
+    where = f" {error.filename}" if error.filename else ""
+    return explain(
+        f"the system refused{where}: {error.strerror}",
+        do="See to the disk and its rights, and run the same command again; what is done is kept.",
+    )
+
+
 def main() -> None:
     """Entry point: one clear message and a status that says how it ended, never a traceback."""
     signal.signal(signal.SIGTERM, _stop)
@@ -368,6 +381,14 @@ def main() -> None:
     except CdscaleError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
         code = USER_ERROR
+    except BrokenPipeError:  # whoever reads the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = PIPE_CLOSED
+    except OSError as error:
+        if error.errno is None:  # a library's own, and no word of the system
+            raise
+        err.print(f"[red]error:[/] {escape(_system_trouble(error))}")
+        code = INCOMPLETE
     except CLICK_ERROR as error:
         error.show()
         code = error.exit_code
@@ -376,7 +397,3 @@ def main() -> None:
     if code == INTERRUPTED:  # typer turns Ctrl-C into this status
         err.print("Stopped; what is done is kept. Run the same command to go on.")
     sys.exit(code if isinstance(code, int) else 0)
-
-
-if __name__ == "__main__":
-    main()

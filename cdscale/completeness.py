@@ -20,6 +20,7 @@ from cdscale.spec.task import Receipt, Stage, Task
 SENSORS = {"s2": "optical", "s1": "radar"}
 UNEXPLAINED = "the receipt does not say why"
 OUTDATED = "its scenes or the spec have changed since it was done"
+BROKEN_OFF = "it was broken off while it was done again"
 
 
 class State(StrEnum):
@@ -165,7 +166,10 @@ def _state(progress: Progress, task: Task, receipt: Receipt | None) -> tuple[Sta
         return (State.DONE if receipt.complete else State.INCOMPLETE), ""
     if reason := progress.ledger.failure(task):
         return State.FAILED, reason
-    return State.NOT_DONE, OUTDATED if progress.found(task) is not None else ""
+    found = progress.found(task)
+    if found is None:
+        return State.NOT_DONE, ""
+    return State.NOT_DONE, OUTDATED if found.fingerprint else BROKEN_OFF
 
 
 def _unused(expected: tuple[str, ...], receipt: Receipt) -> dict[str, str]:

@@ -376,11 +376,15 @@ def check(plan: Plan) -> None:
         raise PlanError(
             explain(
                 f"the products do not fit on the disk of {plan.output}",
-                expected=f"{plan.bytes_written / 1e9:.2f} GB free",
-                got=f"{plan.disk_free / 1e9:.2f} GB",
+                expected=f"{_megabytes(plan.bytes_written)} free",
+                got=_megabytes(plan.disk_free),
                 do="Choose another --output, a smaller area, or fewer months.",
             )
         )
+
+
+def _megabytes(number: int) -> str:
+    return f"{number / 1e6:,.1f} MB"
 
 
 def _disk_free(folder: Path) -> int:

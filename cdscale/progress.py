@@ -153,6 +153,12 @@ class Progress:
         self._held.pop(task, None)
         self._sound.pop(task, None)
 
+    def lost(self, task: Task, reason: str) -> None:
+        """Keep the reason why a task failed; its receipt may hold no longer."""
+        self.ledger.fail(task, reason)
+        for known in (self._found, self._held, self._sound):
+            known.pop(task, None)
+
     def review(self, stage: Stage) -> None:
         """Look again at a stage and those after it: what they are made from may have changed."""
         later = set(list(Stage)[list(Stage).index(stage) :])

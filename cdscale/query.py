@@ -56,7 +56,7 @@ def point(path: Path, lon: float, lat: float, *, unpublished: bool = False) -> d
         raise SpecError(
             explain(
                 f"the point {lon:g}, {lat:g} lies outside {path}",
-                expected=f"a place inside {_extent(spec)}",
+                expected=f"a place on its tiles, which lie inside {_extent(spec)}",
                 do="Give longitude and latitude in degrees, longitude first.",
             )
         )

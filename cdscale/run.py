@@ -352,7 +352,7 @@ class _Window:
             queue.append(attempt.next())
             self.watcher.again(task, reason)
             return
-        self.progress.ledger.fail(task, reason)
+        self.progress.lost(task, reason)
         self.outcome.failed[str(task)] = reason
         self.watcher.failed(task, reason)
 

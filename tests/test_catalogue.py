@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import random
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -615,6 +616,17 @@ def test_user_and_password_may_stand_in_the_netrc(
     assert {headers.get("Authorization") for headers in api.headers} == {"Basic dG9tOnNlY3JldA=="}
 
 
+@pytest.mark.parametrize("said", ["Basic dG9tOnNlY3JldA==", "bearer abc.def-GHI_jkl"])
+def test_a_server_that_shows_what_it_was_asked_gives_no_key_away(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    answer = 400, {"detail": f"bad request with {said}, sorry"}
+    monkeypatch.setattr(FakeApi, "answer", lambda *_: answer)
+    with pytest.raises(CatalogueError, match=r"bad request with \w+ \*\*\*, sorry") as caught:
+        found(api)
+    assert said.split()[1] not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["https://[broken", "http://host:port", "https://tom:SECRET@[x"])
 def test_an_address_that_does_not_read_is_said_to_be_so(url: str) -> None:
     with pytest.raises(CatalogueError, match="address does not read") as caught:
@@ -781,6 +793,43 @@ def test_each_part_of_a_catalogue_is_read_once(api: FakeApi) -> None:
     url = f"{api.url}/catalog.json"
     assert sorted(found(api, url=url, collections=PROFILES)) == ["i0", "i1", "i2"]
     assert len(api.asked) == len({path for _, path, _ in api.asked}) == 3 + 3
+
+
+def test_collections_that_all_lead_to_each_other_are_read_once(tmp_path: Path) -> None:
+    """Not once for each of the forty thousand ways through eight of them."""
+    names = [f"c{number}" for number in range(8)]
+    (one,) = many(1)
+    (tmp_path / "one.json").write_text(json.dumps({**one, "collection": "c0"}))
+    children = [{"rel": "child", "href": f"{name}.json"} for name in names]
+    for name in names:
+        links = [*children, {"rel": "item", "href": "one.json"}]
+        part = {"type": "Collection", "id": name, "links": links}
+        (tmp_path / f"{name}.json").write_text(json.dumps(part))
+    spec = spec_of(tmp_path / "c3.json", collections={"c0": PROFILES[ONE]})
+    before = time.process_time()
+    assert [item["id"] for item in static_items(spec)] == ["i0"]
+    assert time.process_time() - before < 1
+
+
+def test_catalogues_of_before_stac_10_do_not_say_what_they_are(tmp_path: Path) -> None:
+    root = written(tmp_path, many(3))
+    for path in [root, *root.parent.glob("**/collection.json")]:
+        part = json.loads(path.read_text())
+        kind = part.pop("type")
+        part["stac_version"] = "0.9.0"
+        if kind == "Collection":
+            part |= {"license": "various", "extent": {}}
+        path.write_text(json.dumps(part))
+    assert sorted(item["id"] for item in static_items(spec_of(root))) == ["i0", "i1", "i2"]
+
+
+def test_items_that_all_lack_a_collection_are_of_the_one_asked_for(tmp_path: Path) -> None:
+    features = [{k: v for k, v in one.items() if k != "collection"} for one in many(2)]
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert [one["collection"] for one in static_items(spec_of(path))] == [ONE, ONE]
+    with pytest.raises(CatalogueError, match="has no collection"):
+        list(static_items(spec_of(path, collections=PROFILES)))
 
 
 @given(st.binary(max_size=40))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -697,3 +698,27 @@ def test_the_executable(tmp_path: Path, arguments: list[str], code: int, said: s
     )
     assert (ended.returncode, ended.stdout) == (code, "")
     assert said in ended.stderr
+
+
+# ------------------------------------------------------------------------------ the system refuses
+
+
+def test_a_disk_that_fills_up_is_one_sentence(
+    cdscale: Cli, spoilt: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/disk/out/run/x.failed")
+
+    monkeypatch.setattr(cli, "freeze", full)
+    done = cdscale("run", spoilt())
+    assert done.code == 1
+    (message,) = done.err.strip().splitlines()
+    assert "refused /disk/out/run/x.failed: No space left on device. See to the disk" in message
+
+
+def test_a_ledger_for_a_folder_is_refused(
+    cdscale: Cli, spoilt: Callable[..., Path], tmp_path: Path
+) -> None:
+    for place in (tmp_path, Path()):
+        done = cdscale("status", spoilt(), "--geoparquet", place)
+        refused(done, "cannot write", "it is a folder")

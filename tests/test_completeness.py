@@ -11,7 +11,15 @@ import geopandas
 import pyarrow.parquet as pq
 import pytest
 
-from cdscale.completeness import OUTDATED, UNEXPLAINED, State, TileMonth, tile_months, unplaced
+from cdscale.completeness import (
+    BROKEN_OFF,
+    OUTDATED,
+    UNEXPLAINED,
+    State,
+    TileMonth,
+    tile_months,
+    unplaced,
+)
 from cdscale.export.ledger import write_ledger
 from cdscale.grid import Tile
 from cdscale.months import Month, Months
@@ -109,6 +117,12 @@ def test_a_receipt_that_no_longer_holds_is_said(job: Job) -> None:
     row = rows(Job(spec=job.spec, scenes=table))["2022-04", CORNER]
     assert (row.state, row.why, row.used) == (State.NOT_DONE, OUTDATED, ())
     assert "s2-late" in row.expected
+
+
+def test_a_task_that_was_broken_off_while_it_was_done_again_is_said(job: Job) -> None:
+    Progress.of(job).ledger.void(job.tasks(Stage.COMPOSE)[0])
+    row = rows(job)["2022-04", CORNER]
+    assert (row.state, row.why, row.used) == (State.NOT_DONE, BROKEN_OFF, ())
 
 
 def test_geoparquet_has_it_all(job: Job, tmp_path: Path) -> None:

@@ -16,9 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdscale import kernels, stages
+from cdscale.errors import ReadError
 from cdscale.grid import LON_LAT, Area, GeoBox, reproject
 from cdscale.months import Month
 from cdscale.pixels import Reader
+from cdscale.progress import Progress
+from cdscale.publication import Publication
+from cdscale.run import prepared
 from cdscale.spec.cube import SensorQuality as Quality
 from cdscale.spec.job import STORES, Job
 from cdscale.spec.run import RunSpec, read_area
@@ -454,9 +458,11 @@ def test_a_granule_that_fails_is_made_up_for_by_the_other_of_its_pass() -> None:
     pixels = {"a": optical(ALL), "b": optical(ALL, seen=LEFT)}
     reader = FailingReader(FakeReader(BOX, pixels), scenes={"a"})
     work = compose([granule("a"), granule("b")], pixels, reader=reader)
-    expected = np.where(LEFT, Quality.valid, Quality.read_failed)
-    np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
     np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(LEFT, 0)]))
+    # It is the same observation, but by its own file it may look a little different.
+    assert (work.blocks["s2_quality"] == Quality.read_failed).all()
+    later = FailingReader(FakeReader(BOX, pixels), scenes={"b"})
+    assert compose([granule("a"), granule("b")], pixels, reader=later).failed == {}
 
 
 def test_only_the_window_with_holes_is_read_of_the_next_scene() -> None:
@@ -671,6 +677,196 @@ def test_many_scenes_are_counted_and_not_wrapped_round() -> None:
     assert (work.blocks["s1_scenes"] == 255).all()
 
 
+# ------------------------------------------------------------- what lies beside a failed read
+
+
+def test_cloud_that_a_failed_granule_may_have_grown_is_marked() -> None:
+    """Its mask might have had cloud beside the seam, which grows into the granule that was read."""
+    west, east = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    west[:, :32], east[:, 32:] = True, True
+    pixels = {"a": optical(ALL, seen=west), "b": optical(NONE, seen=east)}
+    scenes = [granule(name).model_copy(update={"mask_dilate_px": 3}) for name in ("a", "b")]
+    scenes[1] = _in_the_east(scenes[1])
+    whole = compose(scenes, pixels)
+    reader = FailingReader(FakeReader(BOX, pixels), scenes={"b"})
+    work = compose(scenes, pixels, reader=reader)
+    assert_marked_where_it_differs(work, whole, "s2")
+    # The outline of a file is taken two pixels larger.
+    assert (work.blocks["s2_quality"][:, :27] == Quality.valid).all()
+
+
+def _in_the_east(scene: Scene) -> Scene:
+    """A scene whose item says that its files hold no more than the eastern half."""
+    box = _half(BOX, "right")
+    place = {"crs": GRID.crs, "transform": tuple(box.affine)[:6], "shape": (64, 32)}
+    assets = {name: asset.model_copy(update=place) for name, asset in scene.assets.items()}
+    mask = scene.mask and scene.mask.model_copy(update=place)
+    return scene.model_copy(update={"assets": assets, "mask": mask})
+
+
+def test_a_pass_that_lost_rank_with_a_granule_marks_what_it_would_have_decided() -> None:
+    """It shows more of the tile than any other, but half of its mask does not come."""
+    pixels = {
+        "a": optical(ALL, seen=LEFT),
+        "b": optical(ALL, seen=~LEFT),
+        "other": optical(TOP | ~LEFT, add=5),
+    }
+    scenes = [granule("a"), _in_the_east(granule("b")), make_scene("other", when=at(9))]
+    whole = compose(scenes, pixels)
+    assert whole.used == ["a", "b"]
+    reader = FailingReader(FakeReader(BOX, pixels), scenes={"b"})
+    work = compose(scenes, pixels, reader=reader)
+    assert_marked_where_it_differs(work, whole, "s2")
+    # Where nothing else is clear it is as certain as before.
+    assert (work.blocks["s2_quality"][32:, :30] == Quality.valid).all()
+
+
+@pytest.mark.parametrize("cube", [{"s1_speckle_px": 5}, {"s1_border_px": 8}])
+def test_radar_beside_a_failed_slice_is_marked(cube: dict[str, Any]) -> None:
+    """The speckle filter looks at its pixels, and the border guard takes its rim for the swath's.
+
+    A second pass shows all of it, so that the mean has a value either way.
+    """
+    rng = np.random.default_rng(0)
+    dark = np.where(np.arange(64) < 34, 1e-6, 0.1) * np.ones(SHAPE)
+    noise = rng.gamma(4.4, 0.02, SHAPE)
+    shown = dark if "s1_border_px" in cube else noise
+    pixels = {
+        "n": radar({b: np.where(LEFT, shown, np.nan) for b in BANDS}),
+        "s": radar({b: np.where(LEFT, np.nan, shown) for b in BANDS}),
+        "t": radar(dict.fromkeys(BANDS, 0.2)),
+    }
+    there = {"datatake": "x"}
+    scenes = [s1(n, "161 ascending").model_copy(update=there) for n in ("n", "s")]
+    scenes[1] = _in_the_east(scenes[1])
+    scenes.append(s1("t", "59 ascending"))
+    whole = compose(scenes, pixels, cube=cube)
+    reader = FailingReader(FakeReader(BOX, pixels), scenes={"s"})
+    work = compose(scenes, pixels, reader=reader, cube=cube)
+    assert_marked_where_it_differs(work, whole, "s1")
+    assert (work.blocks["s1_quality"][:, :16] == Quality.valid).all()
+
+
+def assert_marked_where_it_differs(work: Any, whole: Any, sensor: str) -> None:
+    got, expected = work.blocks[sensor], whole.blocks[sensor]
+    differs = ~np.isclose(got, expected, rtol=1e-6, atol=0, equal_nan=True).all(axis=0)
+    marked = work.blocks[f"{sensor}_quality"] == Quality.read_failed
+    assert differs.any()
+    assert not (differs & ~marked).any()
+
+
+@dataclass
+class PatchyReader(FailingReader):
+    """Fails on masks of some scenes and on bands of others."""
+
+    masks: frozenset[str] = frozenset()
+
+    def mask(self, scene: Scene, geobox: GeoBox) -> Any:
+        if scene.id in self.masks:
+            raise ReadError(f"scene {scene.id}: told to fail", permanent=True)
+        return self.reader.mask(scene, geobox)
+
+
+NAMES = tuple(f"{take}{part}" for take in "abc" for part in "ew")
+some = st.frozensets(st.sampled_from(NAMES), max_size=3)
+
+
+@pytest.mark.parametrize("method", ["least_cloudy", "median", "medoid"])
+@given(st.tuples(*[masks] * 6), some, some, st.integers(0, 3))
+@settings(max_examples=12)
+def test_whatever_fails_each_pixel_is_right_or_marked(
+    method: str, skies: tuple[Any, ...], masks: Any, bands: Any, dilate: int
+) -> None:
+    """Three passes of two granules; some of the masks and of the bands do not come."""
+    west = np.zeros(SHAPE, bool)
+    west[:, :36] = True
+    pixels, scenes = {}, []
+    for n, (name, sky) in enumerate(zip(NAMES, skies, strict=True)):
+        seen = west if name.endswith("w") else ~np.roll(west, -8, axis=1)
+        pixels[name] = optical(sky, seen=seen, add=7 * (n // 2))
+        scene = granule(name, day=n // 2 + 1, take=name[0])
+        scenes.append(scene.model_copy(update={"mask_dilate_px": dilate}))
+    whole = compose(scenes, pixels, cube={"s2": method})
+    patchy = PatchyReader(FakeReader(BOX, pixels), scenes=bands, masks=masks, bands_only=True)
+    work = compose(scenes, pixels, reader=patchy, cube={"s2": method})
+    failed = work.blocks["s2_quality"] == Quality.read_failed
+    for name in ("s2_date", "s2_quality"):
+        assert np.array_equal(work.blocks[name][~failed], whole.blocks[name][~failed])
+    assert np.array_equal(work.blocks["s2"][:, ~failed], whole.blocks["s2"][:, ~failed])
+    if not work.failed:
+        assert not failed.any()
+
+
+@pytest.mark.parametrize("method", ["least_cloudy", "median", "medoid"])
+def test_an_offset_refused_in_one_strip_is_refused_in_all_of_them(method: str) -> None:
+    """Dark objects show it in the lower strips only: the upper ones were made by then."""
+    dark = {name: np.full(SHAPE, 0.15, np.float32) for name in TRUTH}
+    mask = np.full(SHAPE, SCL_CLEAR, np.uint8)
+    mask[:16] = 5  # clear, but not dark
+    pixels = {"wrong": ScenePixels(dark, mask), "right": optical(ALL)}
+    update = {"mask_dark": (SCL_CLEAR,), "mask_clear": (SCL_CLEAR, 5)}
+    scenes = [
+        make_scene("wrong", when=at(1)).model_copy(update=update),
+        make_scene("right", when=at(2)),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "strip_rows", lambda self, passes: 16)
+        work = compose(scenes, pixels, cube={"s2": method})
+    assert set(work.failed) == {"wrong"}
+    assert work.used == ["right"]
+    np.testing.assert_array_equal(work.blocks["s2"], expected_s2([(ALL, 0)]))
+    assert (work.blocks["s2_quality"] == Quality.read_failed).all()
+
+
+@pytest.mark.parametrize("method", ["least_cloudy", "median", "medoid"])
+def test_dark_objects_of_all_strips_judge_an_offset_together(method: str) -> None:
+    """Enough of them in the tile, but not in any one strip."""
+    dark = {name: np.full(SHAPE, 0.15, np.float32) for name in TRUTH}
+    mask = np.full(SHAPE, SCL_CLEAR, np.uint8)
+    mask[:, 20:] = 5  # clear, but not dark
+    update = {"mask_dark": (SCL_CLEAR,), "mask_clear": (SCL_CLEAR, 5)}
+    scene = make_scene("wrong").model_copy(update=update)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "strip_rows", lambda self, passes: 8)
+        work = compose([scene], {"wrong": ScenePixels(dark, mask)}, cube={"s2": method})
+    assert set(work.failed) == {"wrong"}
+    assert (work.blocks["s2"] == -32768).all()
+    assert (work.blocks["s2_quality"] == Quality.read_failed).all()
+
+
+def test_the_rim_is_cleaned_whatever_a_profile_calls_its_polarisations() -> None:
+    vv = np.full((1, 8, 8), 0.1, np.float32)
+    vv[0, :, 0], vv[0, :, 1] = NAN, 1e-5
+    for name in ("VV", "copol"):
+        assert kernels.radar.border_noise(vv, [name], 4)[:, 1].all()
+
+
+@pytest.mark.parametrize("method", ["median", "medoid"])
+def test_a_value_has_a_date_and_no_date_stands_without_a_value(method: str) -> None:
+    """Also where every observation lacks one of the bands."""
+    one, two = optical(ALL), optical(ALL, add=2)
+    one.bands["B02"][LEFT], two.bands["B03"][LEFT] = NAN, NAN
+    one.bands["B02"][TOP], two.bands["B02"][TOP] = NAN, NAN
+    scenes = [make_scene("one", when=at(1)), make_scene("two", when=at(2))]
+    work = compose(scenes, {"one": one, "two": two}, cube={"s2": method})
+    valued = (work.blocks["s2"] != -32768).all(axis=0)
+    np.testing.assert_array_equal(work.blocks["s2_date"] != 65535, valued)
+    np.testing.assert_array_equal(work.blocks["s2_quality"] == Quality.valid, valued)
+
+
+@pytest.mark.parametrize("method", ["least_cloudy", "median", "medoid"])
+def test_a_pass_over_midnight_has_the_day_of_each_granule(method: str) -> None:
+    pixels = {"a": optical(ALL, seen=LEFT), "b": optical(ALL, seen=~LEFT)}
+    times = ("2020-06-01T23:59:50+00:00", "2020-06-02T00:00:10+00:00")
+    scenes = [
+        make_scene(name, when=when).model_copy(update={"datatake": "x"})
+        for name, when in zip("ba", times, strict=True)
+    ]
+    work = compose(scenes, pixels, cube={"s2": method})
+    expected = np.where(LEFT, DAY_ZERO + 2, DAY_ZERO + 1)
+    np.testing.assert_array_equal(work.blocks["s2_date"], expected)
+
+
 # ------------------------------------------------------------------------------------- the task
 
 
@@ -711,6 +907,47 @@ def test_a_task_that_fails_leaves_no_receipt(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="broken"):
         stages.perform(TASK, job, "print", BrokenReader(BOX, {"o": optical(ALL)}))
     assert Ledger(job.ledger_folder).read(TASK) is None
+
+
+class Killed(BaseException):
+    """What a task sees of the end of its process: nothing of its own runs after it."""
+
+
+def test_a_spec_that_changes_and_changes_back_finds_what_a_killed_task_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shards are of the other spec by then: the receipt of the first must not hold."""
+    scenes = tuple(make_scene(f"s{n}", when=at(n + 1)) for n in range(2))
+    jobs = []
+    for method in ("least_cloudy", "median"):
+        cube = SPEC.cube.model_copy(update={"s2": method})
+        spec = SPEC.model_copy(update={"output": str(tmp_path), "cube": cube})
+        jobs.append(Job(spec=spec, scenes=SceneTable(search="x", scenes=scenes)))
+    reader = FakeReader(BOX, {f"s{n}": optical(ALL, add=10 * n) for n in range(2)})
+
+    def do(job: Job) -> None:
+        with prepared(job) as progress:
+            marks = Publication.open(progress, Stage.COMPOSE)
+            for task, mark in progress.agenda(Stage.COMPOSE).ready.items():
+                marks.begin(task)
+                progress.record(stages.perform(task, job, mark, reader))
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    do(jobs[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "write", die)
+        with pytest.raises(Killed):
+            do(jobs[1])
+    assert not Progress.of(jobs[0]).finished
+    with prepared(jobs[0]):
+        pass
+    store = create(tmp_path / STORES[Stage.COMPOSE], jobs[0].layouts[Stage.COMPOSE])
+    assert store.published() == ()
+    do(jobs[0])
+    assert store.published() == (TASK.month,)
+    np.testing.assert_array_equal(store.read("s2", TILE, TASK.month), expected_s2([(ALL, 0)]))
 
 
 def test_the_area_of_the_tests_is_one_tile() -> None:

@@ -33,7 +33,7 @@ class Command:
     def __init__(self, spec: Path) -> None:
         self.output = spec.parent / "out"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cdscale.cli", "run", str(spec)],
+            [sys.executable, "-m", "cdscale", "run", str(spec)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -190,3 +190,34 @@ def test_a_driver_killed_while_it_lays_out_the_stores(small_run: SmallRun, tmp_p
     for step in range(4):
         with prepared(small_run.job(tmp_path / str(step))):
             assert products(tmp_path / str(step) / "out") == laid_out
+
+
+# ------------------------------------------------------------------------------------- beginnings
+
+
+def test_ctrl_c_while_the_modules_load_ends_quietly() -> None:
+    program = (
+        "import runpy, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "runpy.run_module('cdscale', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (STOPPED, False)
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
+    program = "import os, sys; os.close(0); from cdscale.__main__ import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "run", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait(60)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()

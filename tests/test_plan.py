@@ -133,6 +133,9 @@ def test_a_disk_too_small_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (plan.disk_free, asked) == (1000, [tmp_path])
     with pytest.raises(PlanError, match="do not fit on the disk of .*yet.*Choose another --output"):
         check(plan)
+    little = plan.model_copy(update={"bytes_written": 4_820_000, "disk_free": 1_540_000})
+    with pytest.raises(PlanError, match=r"expected 4\.8 MB free; got 1\.5 MB"):
+        check(little)
 
 
 def test_a_disk_that_does_not_answer_is_said(

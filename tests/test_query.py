@@ -194,7 +194,7 @@ def test_an_answer_is_plain_data(cube: Path, change: Path) -> None:
     ("row", "column"), [(-0.01, 5), (64.01, 5), (5, -0.01), (5, 128.01), (1e4, 1e4)]
 )
 def test_a_point_outside_is_refused(cube: Path, row: float, column: float) -> None:
-    with pytest.raises(SpecError, match=r"lies outside .*expected a place inside .*degrees"):
+    with pytest.raises(SpecError, match=r"lies outside .*which lie inside .*degrees"):
         point(cube, *degrees(row, column))
 
 

@@ -29,6 +29,7 @@ from cdscale.scenes import harmonise, search, search_key
 from cdscale.scenes.assets import Observed
 from cdscale.scenes.items import Unusable, set_aside
 from cdscale.scenes.names import said
+from cdscale.scenes.table import found_as
 from cdscale.spec.profile import (
     Access,
     BandProfile,
@@ -229,10 +230,12 @@ def test_projection_fields_of_stac_10_and_11(
     asset: dict[str, Any], properties: dict[str, Any], epsg: int | None, size: Any
 ) -> None:
     one = item(**properties)
-    one["assets"]["B02"] |= {**asset, "proj:transform": [10, 0, 5, 0, -10, 7, 0, 0, 1]}
+    east = 75_000 if epsg == 32632 else 500_000  # both 3 E
+    transform = [10, 0, east, 0, -10, 5_610_000]
+    one["assets"]["B02"] |= {**asset, "proj:transform": [*transform, 0, 0, 1]}
     got = harmonise(one, PC_S2, local=False).assets["B02"]
     assert (got.crs, got.shape) == (f"EPSG:{epsg}" if epsg else "", size)
-    assert got.transform == (10, 0, 5, 0, -10, 7)
+    assert got.transform == tuple(transform)
 
 
 WKT = pyproj.CRS("EPSG:32631").to_wkt()
@@ -359,6 +362,15 @@ def test_times_of_an_interval_and_a_blank_for_the_t() -> None:
             {"geometry": shapely.geometry.mapping(shapely.box(500_000, 0, 600_000, 9))},
             "not in degrees",
         ),
+        (
+            {"properties": {"start_datetime": "2020-06-15T10:00:00Z", "end_datetime": "later"}},
+            "its time does not read: 'later'",
+        ),
+        (
+            {"assets": {**item()["assets"], "B02": {"title": "blue"}}},
+            "its asset B02 has no address",
+        ),
+        ({"assets": {**item()["assets"], "B02": {"href": 7}}}, "its asset B02 has no address"),
         ({"assets": {}}, r"no asset for any band \(B01, B02"),
         ({"assets": {"B02": {"href": HOST + "a"}}}, r"no mask asset \(SCL or SCL-20m\)"),
     ],
@@ -366,6 +378,130 @@ def test_times_of_an_interval_and_a_blank_for_the_t() -> None:
 def test_an_item_that_cannot_be_read_says_why(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unusable, match=reason):
         harmonise({**item(), **change}, PC_S2, local=False)
+
+
+def nested(levels: int) -> Any:
+    inner: Any = []
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
+@pytest.mark.parametrize(
+    "field", ["id", "collection", "geometry", "assets", "datetime", "platform"]
+)
+def test_an_item_nested_without_end_is_set_aside(field: str) -> None:
+    """As deep as JSON can be read and Python cannot follow."""
+    one, deep = item(), nested(5_000)
+    if field == "geometry":
+        one["geometry"]["coordinates"] = deep
+    elif field in one:
+        one[field] = deep
+    else:
+        one["properties"][field] = deep
+    reason = ""
+    try:
+        found_as(one, harmonise(one, PC_S2, local=False), PC_S2)
+    except Unusable as err:
+        reason = str(err)
+    assert field == "collection" or "type" in reason or "time" in reason
+    lost = set_aside(one, reason)
+    assert lost.id == ("something nested too deeply" if field == "id" else "S2A_one")
+
+
+def test_an_address_that_no_file_can_have_is_refused() -> None:
+    one = item()
+    one["assets"]["B02"]["href"] = "/data/\ud800.tif"
+    with pytest.raises(Unusable, match="where the profile does not allow it"):
+        harmonise(one, PC_S2, local=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"proj:transform": [0, 0, 5, 0, 0, 7]}, "pixels without a size"),
+        ({"proj:transform": [10, 0, 5, 0, 0, 7]}, "pixels without a size"),
+        ({"proj:shape": [10**400, 5]}, "larger than any scene"),
+    ],
+)
+def test_a_grid_that_no_file_has_sets_an_item_aside(told: dict[str, Any], reason: str) -> None:
+    one = item()
+    one["assets"]["B02"] |= told
+    with pytest.raises(Unusable, match=reason):
+        harmonise(one, PC_S2, local=False)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "placed"),
+    [(32631, True), (32632, False), (32630, False), (32731, False), (4326, False), (3035, False)],
+)
+def test_a_projection_elsewhere_than_the_footprint_sets_an_item_aside(
+    epsg: int, placed: bool
+) -> None:
+    """A file of tile 31UDS: with another zone or hemisphere its pixels would be missed silently."""
+    one = item(**{"proj:epsg": epsg})
+    grid = {"proj:shape": [10980, 10980], "proj:transform": [10, 0, 399960, 0, -10, 5700000]}
+    one["assets"]["B02"] |= grid
+    one["assets"]["SCL"] |= grid
+    if placed:
+        assert harmonise(one, PC_S2, local=False).assets["B02"].crs == f"EPSG:{epsg}"
+    else:
+        with pytest.raises(Unusable, match="projection and its footprint lie in different places"):
+            harmonise(one, PC_S2, local=False)
+
+
+def test_a_scale_of_another_unit_sets_an_item_aside() -> None:
+    profile = PC_S2.model_copy(update={"trust": ("scale",)})
+    one = item()
+    one["assets"]["B02"]["raster:bands"] = [{"scale": 1}]
+    with pytest.raises(Unusable, match="its scale 1 is far from the 0.0001 of its collection"):
+        harmonise(one, profile, local=False)
+
+
+@pytest.mark.parametrize(
+    ("told", "baseline"), [(4, "04.00"), (5.1, "05.10"), ("05", "05.00"), ("N0509", "05.09")]
+)
+def test_a_baseline_that_lost_its_zeros_is_the_same(told: Any, baseline: str) -> None:
+    scene = harmonise(item(**{"s2:processing_baseline": told}), PC_S2, local=False)
+    assert (scene.baseline, scene.assets["B02"].offset) == (baseline, -0.1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2020-06-15t09:59:59z", " 2020-06-15T09:59:59Z", "2020-06-15T11:59:59+02:00",
+     "2020-06-15T09:59:60Z"],
+)  # fmt: skip
+def test_times_as_rfc_3339_allows_them(text: str) -> None:
+    scene = harmonise(item(datetime=text), PC_S2, local=False)
+    assert scene.start == datetime(2020, 6, 15, 9, 59, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["earth-search-sentinel-2-c1-l2a", "earth-search-sentinel-2-pre-c1-l2a",
+     "earth-search-sentinel-2-l1c", "cdse-sentinel-2-l2a", "stactools-sentinel-2-l2a",
+     "stactools-sentinel-2-l1c"],
+)  # fmt: skip
+def test_no_offset_is_taken_off_what_was_made_before_there_was_one(name: str) -> None:
+    """Also where the item names one: ESA added none to a product of those baselines."""
+    profile = load_profile(name)
+    told = {"raster:bands": [{"offset": -0.1}]}
+    for baseline, offset in (("02.14", 0), ("03.01", 0), ("04.00", -0.1), ("05.11", -0.1)):
+        assert offset_by(profile.offsets, told, {"s2:processing_baseline": baseline}) == offset
+
+
+@pytest.mark.parametrize("collection", ["c1", "pre-c1"])
+def test_an_offset_that_was_taken_off_is_not_taken_off_again(collection: str) -> None:
+    profile = load_profile(f"earth-search-sentinel-2-{collection}-l2a")
+    says = {"s2:processing_baseline": "05.10"}
+    for applied, offset in ((True, 0.0), (False, -0.1)):
+        one = item(**says, **{"earthsearch:boa_offset_applied": applied})
+        host = f"https://{profile.hosts[0]}/"
+        one["assets"] = {
+            key: {"href": f"{host}{key}.tif", "raster:bands": [{"offset": -0.1}]}
+            for key in ("blue", "scl")
+        }
+        assert harmonise(one, profile, local=False).assets["B02"].offset == offset
 
 
 def test_an_item_that_ends_before_it_starts_is_set_aside() -> None:
@@ -424,6 +560,7 @@ def test_a_catalogue_on_disk_reaches_files_and_not_everything(href: str) -> None
         "https://me:SECRET@evil.example/a.tif",
         "https://SECRET@sentinel2l2a01.blob.core.windows.net/a.tif",
         "ftp://evil.example/a.tif#SECRET",
+        "/vsicurl/https://me:SECRET@evil.example/a.tif",
     ],
 )
 def test_the_reason_does_not_show_a_secret(href: str) -> None:
@@ -493,6 +630,15 @@ def test_a_profile_with_a_host_that_is_none_does_not_read(host: str) -> None:
         ("?versionId=7&X-Amz-Signature=SECRET", "?versionId=7"),
         ("?AWSAccessKeyId=SECRET&Expires=1&Signature=SECRET", ""),
         ("?token=SECRET", ""),
+        ("?apikey=SECRET", ""),
+        ("?band=2&api_key=SECRET", ""),
+        ("?key=SECRET", ""),
+        ("?subscription-key=SECRET", ""),
+        ("?X-Amz-Credential=SECRET", ""),
+        ("?password=SECRET", ""),
+        ("?jwt=SECRET", ""),
+        ("?Authorization=SECRET", ""),
+        ("?monkey=1&author=me", "?monkey=1&author=me"),
         ("?band=2", "?band=2"),
         ("#SECRET", ""),
     ],

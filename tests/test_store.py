@@ -787,6 +787,15 @@ def test_a_receipt_reads_back_and_clears_an_earlier_failure(tmp_path: Path) -> N
     ]
 
 
+def test_a_void_receipt_holds_no_longer_and_still_says_what_was_missing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.void(TASK)
+    assert ledger.read(TASK) is None
+    ledger.write(RECEIPT)
+    ledger.void(TASK)
+    assert ledger.read(TASK) == RECEIPT.model_copy(update={"fingerprint": ""})
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"task": 1}', b"null"])
 def test_a_damaged_receipt_is_none(tmp_path: Path, content: bytes) -> None:
     ledger = Ledger(tmp_path)

@@ -3,10 +3,11 @@
 Shape suffixes: S scenes or passes, B bands, Y rows, X columns, T months, N pixels in any order.
 Reflectance and linear power are float32 with NaN where there is nothing.
 
-``optical``: masks and composites · ``radar``: means, borders, speckle · ``packing``: how numbers
-are stored · ``series``: months.
+``optical``: masks and composites · ``radar``: means, borders, speckle · ``masks``: what lies beside
+what · ``packing``: how numbers are stored · ``series``: months.
 """
 
+from cdscale.kernels.masks import grown
 from cdscale.kernels.packing import (
     PROBABILITY_LEVELS,
     pack_count,
@@ -25,6 +26,7 @@ __all__ = [
     "Float",
     "UInt8",
     "UInt16",
+    "grown",
     "onset",
     "pack_count",
     "pack_probability",

@@ -7,8 +7,8 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from cdscale.kernels.masks import grown
 from cdscale.kernels.types import Bool, Float, UInt8, UInt16
 
 REFLECTANCE_STEP = np.float32(1e-4)
@@ -74,10 +74,7 @@ def add_cloud(look_YX: UInt8, cloud_YX: Bool) -> None:
 
 def dilate_cloud(look_YX: UInt8, pixels: int) -> None:
     """Let cloud grow by so many pixels on each side, in place."""
-    cloudy_YX = look_YX == Look.cloud
-    if pixels and cloudy_YX.any():
-        size = 2 * pixels + 1
-        add_cloud(look_YX, ndimage.maximum_filter(cloudy_YX, size=size, mode="constant"))
+    add_cloud(look_YX, grown(look_YX == Look.cloud, pixels))
 
 
 def is_clear(look_YX: UInt8) -> Bool:
@@ -166,7 +163,8 @@ def medoid(stack_SBYX: Float) -> NDArray[np.int16]:
             distance_N = np.sqrt((apart_BN.astype(np.float64) ** 2).sum(axis=0))
             total_SYX[i, both_YX] += distance_N
             total_SYX[j, both_YX] += distance_N
-    total_SYX = np.where(whole_SYX, np.round(total_SYX, 6), np.inf)
+    np.round(total_SYX, 6, out=total_SYX)
+    total_SYX[~whole_SYX] = np.inf
     chosen_YX: NDArray[np.int16] = total_SYX.argmin(axis=0).astype(np.int16)
     chosen_YX[~whole_SYX.any(axis=0)] = -1
     return chosen_YX

@@ -56,16 +56,24 @@ def border_noise(power_BYX: Float, bands: Sequence[str], reach_px: int) -> Bool:
     unseen_YX: Bool = np.all(np.isnan(power_BYX), axis=0)
     if not reach_px or not unseen_YX.any() or unseen_YX.all():
         return np.zeros(unseen_YX.shape, bool)
-    dark_YX = ~unseen_YX
-    for power_YX, band in zip(power_BYX, bands, strict=True):
-        # In every polarisation: over land one of them falls that low now and then.
-        dark_YX &= np.isnan(power_YX) | (power_YX < 10 ** (BORDER_FLOOR_DB[band] / 10))
+    dark_YX = below_floor(power_BYX, bands)
     if not dark_YX.any():
         return dark_YX
     reached_YX = ndimage.binary_dilation(
         unseen_YX, np.ones((3, 3), bool), iterations=reach_px, mask=dark_YX | unseen_YX
     )
     return np.asarray(reached_YX & dark_YX)
+
+
+def below_floor(power_BYX: Float, bands: Sequence[str]) -> Bool:
+    """Pixels below :data:`BORDER_FLOOR_DB` in every polarisation that they have."""
+    dark_YX: Bool = ~np.all(np.isnan(power_BYX), axis=0)
+    for power_YX, band in zip(power_BYX, bands, strict=True):
+        # In every polarisation: over land one of them falls that low now and then.
+        # A profile of one's own may name a polarisation in its own way.
+        floor = BORDER_FLOOR_DB.get(band.lower(), min(BORDER_FLOOR_DB.values()))
+        dark_YX &= np.isnan(power_YX) | (power_YX < 10 ** (floor / 10))
+    return dark_YX
 
 
 class Mean:

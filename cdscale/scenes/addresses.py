@@ -16,6 +16,12 @@ _SIGNED = {
     "awsaccesskeyid", "token", "access_token", "key-pair-id", "hdnea", "hdnts",
 }  # fmt: skip
 """Parameters of which one is enough for the whole query to be a signature."""
+_SECRET = re.compile(
+    r"(^|api|access|subscription|account)[-_.]?key$|token|secret|passw|credential|signature|jwt|"
+    r"(^|[-_.])auth(orization)?($|[-_.])",
+    re.IGNORECASE,
+)
+"""Part of a name by which servers elsewhere call such a parameter."""
 _KEPT = {"versionid"}
 
 
@@ -46,7 +52,9 @@ def canonical(href: str, hosts: Iterable[str], *, local: bool) -> str:
             return path
     elif _OPEN.fullmatch(href) and _allowed(url, host, port, hosts):
         return url._replace(query=_unsigned(url.query), fragment="").geturl()
-    shown = re.sub(r"[^\x20-\x7e]", "?", f"{url.scheme}://{host}{url.path}" if host else url.path)
+    shown = f"{url.scheme}://{host}{url.path}" if host else url.path
+    # An address within another one may have a user and a password too.
+    shown = re.sub(r"[^\x20-\x7e]", "?", re.sub(r"//[^/]*@", "//", shown))
     raise Unusable(f"its asset lies where the profile does not allow it: {shown[:80]}")
 
 
@@ -55,7 +63,9 @@ def _file(href: str, url: SplitResult) -> str:
     if url.scheme and url.netloc not in {"", "localhost"}:
         return ""
     path = unquote(url.path) if url.scheme else href
-    hostile = "/vsi" in path or any(ord(sign) < 32 or sign in "<>|" for sign in path)
+    hostile = "/vsi" in path or any(
+        ord(sign) < 32 or sign in "<>|" or "\ud800" <= sign <= "\udfff" for sign in path
+    )
     return "" if hostile or not path.strip() or path.startswith("//") else path
 
 
@@ -81,6 +91,6 @@ def _allowed(url: SplitResult, host: str, port: int | None, hosts: Iterable[str]
 def _unsigned(query: str) -> str:
     """The query without a signature; a version of the file is kept."""
     pairs = parse_qsl(query, keep_blank_values=True)
-    if not any(key.lower() in _SIGNED for key, _ in pairs):
+    if not any(key.lower() in _SIGNED or _SECRET.search(key) for key, _ in pairs):
         return query
     return urlencode([(key, value) for key, value in pairs if key.lower() in _KEPT])

@@ -311,9 +311,10 @@ def _key(item: Any) -> tuple[str, str]:
     """What an item is known by; its whole text where it has no name."""
     fields = item if isinstance(item, dict) else {}
     name, collection = fields.get("id"), fields.get("collection")
-    if not name:
-        return "", json.dumps(item, sort_keys=True)
-    return str(collection), str(name)
+    try:
+        return (str(collection), str(name)) if name else ("", json.dumps(item, sort_keys=True))
+    except RecursionError:
+        return "", "nested too deeply"
 
 
 def runs(months: Months) -> tuple[Months, ...]:

@@ -13,6 +13,10 @@ from cdscale.scenes.unusable import Unusable, plain
 from cdscale.spec.profile import BandProfile, CollectionProfile, OffsetRule
 from cdscale.spec.scene import Asset
 
+LARGEST_SIDE = 1 << 20
+"""Pixels along a side of a file, at most."""
+LIKELY_SCALES = (0.01, 100.0)
+"""Times the profile's: what an item tells beyond that is its unit and not its scale."""
 LARGEST_OFFSET = 1.0
 """Of reflectance; ESA's is -0.1, and what is larger is told in stored numbers."""
 
@@ -88,7 +92,7 @@ class AssetReader:
         scale, nodata = _told(asset, "scale"), _told(asset, "nodata")
         return self._asset(
             key,
-            scale=_scale(scale) if "scale" in trust and scale is not None else band.scale,
+            scale=_scale(scale, band) if "scale" in trust and scale is not None else band.scale,
             offset=offset,
             # NaN is no data already, in words or in numbers.
             nodata=_number(nodata) if "nodata" in trust and nodata is not None else band.nodata,
@@ -96,9 +100,11 @@ class AssetReader:
 
     def _asset(self, key: str, *, scale: float, offset: float, nodata: float | None) -> Asset:
         asset = self._assets[key]
-        hosts = self._profile.hosts
+        hosts, href = self._profile.hosts, asset.get("href")
+        if not isinstance(href, str) or not href.strip():
+            raise Unusable(f"its asset {key} has no address")
         return Asset(
-            href=canonical(str(asset.get("href") or ""), hosts, local=self._local),
+            href=canonical(href, hosts, local=self._local),
             crs=crs_of(asset, self._seen.properties),
             transform=_transform(self._either(asset, "proj:transform")),
             shape=_shape(self._either(asset, "proj:shape")),
@@ -118,10 +124,13 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _scale(value: Any) -> float:
+def _scale(value: Any, band: BandProfile) -> float:
     number = _number(value)
     if number is None or number <= 0:
         raise Unusable(f"its scale {plain(value, 40)} is none")
+    least, most = LIKELY_SCALES
+    if not least * band.scale <= number <= most * band.scale:
+        raise Unusable(f"its scale {number:g} is far from the {band.scale:g} of its collection")
     return number
 
 
@@ -132,7 +141,10 @@ def _transform(value: Any) -> tuple[float, ...] | None:
     numbers = tuple(_number(number) for number in value)
     if len(numbers) not in {6, 9} or None in numbers or numbers[6:] not in {(), (0.0, 0.0, 1.0)}:
         raise Unusable("its proj:transform is no affine transform")
-    return tuple(number for number in numbers[:6] if number is not None)
+    a, b, c, d, e, f = (number for number in numbers[:6] if number is not None)
+    if a == 0 or a * e - b * d == 0:
+        raise Unusable("its proj:transform has pixels without a size")
+    return a, b, c, d, e, f
 
 
 def _shape(value: Any) -> tuple[int, int] | None:
@@ -141,6 +153,8 @@ def _shape(value: Any) -> tuple[int, int] | None:
     rows, columns = (int(side) for side in value)
     if min(rows, columns) < 1:
         raise Unusable("its proj:shape has no pixels")
+    if max(rows, columns) > LARGEST_SIDE:
+        raise Unusable("its proj:shape is larger than any scene")
     return rows, columns
 
 

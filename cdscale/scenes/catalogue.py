@@ -88,14 +88,16 @@ def api_items(spec: RunSpec, footprint: BaseGeometry) -> Iterator[Json]:
 
 def _items(spec: RunSpec, data: dict[str, Any], root: str, read: Read) -> Iterator[Json]:
     """Items of the wanted collections of what stands at a root."""
-    kind = data.get("type")
+    kind = _type(data)
     if kind == "FeatureCollection":
         features = data.get("features")
         every = features if isinstance(features, list) else []
         known = {collection_of(item) for item in every if isinstance(item, dict)}
-        _collections_there(spec, root, known - {""})
+        # An item need not name a collection: where none does, it is the one that is asked for.
+        only = next(iter(spec.collections)) if known == {""} and len(spec.collections) == 1 else ""
+        _collections_there(spec, root, (known | {only}) - {""})
         for number, item in enumerate(every):
-            yield from _checked(item, root, spec, number=number)
+            yield from _checked(item, root, spec, collection=only, number=number)
     elif kind in {"Catalog", "Collection"}:
         known, places = _places(data, root, read)
         _collections_there(spec, root, known)
@@ -117,11 +119,12 @@ def _places(
 ) -> tuple[set[str], dict[str, tuple[str, ...]]]:
     """Collections of a catalogue, and the place of each item with the collections above it.
 
-    Every part of the catalogue is read once, even where links run in a circle.
+    Every part of the catalogue is read once, even where links run in a circle; its links are
+    followed again only where it turns out to lie below a further collection.
     """
     collections: set[str] = set()
     items: dict[str, tuple[str, ...]] = {}
-    seen: set[tuple[str, tuple[str, ...]]] = set()
+    below: dict[str, set[str]] = {}
     parts = {root: data}
     waiting: list[tuple[str, tuple[str, ...]]] = [(root, ())]
     while waiting:
@@ -132,18 +135,26 @@ def _places(
             except _Unreadable as reason:
                 raise _gone(place, str(reason)) from None
         part = parts[place]
-        name = str(part.get("id")) if part.get("type") == "Collection" else ""
-        if name and name not in above:
+        name = str(part.get("id")) if _type(part) == "Collection" else ""
+        if name:
             collections.add(name)
-            above = (*above, name)
-        if (place, above) in seen:
+            above = (*(other for other in above if other != name), name)
+        if place in below and below[place].issuperset(above):
             continue
-        seen.add((place, above))
+        below.setdefault(place, set()).update(above)
         for item in _links(part, place, "item"):
             there = items.get(item, ())
             items[item] = (*there, *(name for name in above if name not in there))
         waiting += [(child, above) for child in reversed(_links(part, place, "child"))]
     return collections, items
+
+
+def _type(data: dict[str, Any]) -> Any:
+    """What something is; before STAC 1.0 catalogues and collections did not say it."""
+    told = data.get("type")
+    if told is None and "stac_version" in data and isinstance(data.get("links"), list):
+        return "Collection" if {"extent", "license"} <= data.keys() else "Catalog"
+    return told
 
 
 def _linked(place: str, collection: str, spec: RunSpec, read: Read) -> Iterator[Json]:
@@ -199,11 +210,16 @@ def _absolute(item: Json, base: str) -> Json:
     return {
         **item,
         "assets": {
-            key: {**asset, "href": _joined(str(asset.get("href", "")), base)}
+            key: {**asset, "href": _joined(asset["href"], base)} if _addressed(asset) else asset
             for key, asset in assets.items()
             if isinstance(asset, dict)
         },
     }
+
+
+def _addressed(asset: Json) -> bool:
+    # Joined to the item's place, an address that is not there would become that place.
+    return isinstance(asset.get("href"), str) and bool(asset["href"])
 
 
 def _links(data: Json, place: str, rel: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from cdscale.scenes.assets import AssetReader, Observed
 from cdscale.scenes.names import Json as Json
 from cdscale.scenes.names import Said, moment, said
-from cdscale.scenes.places import footprint_of
+from cdscale.scenes.places import footprint_of, misplaced
 from cdscale.scenes.unusable import Unusable as Unusable
 from cdscale.scenes.unusable import plain
 from cdscale.spec.profile import Access, CollectionProfile
@@ -22,8 +22,10 @@ LONGEST_DATATAKE = timedelta(hours=1)
 """A tile is seen this long at most after its datatake began."""
 ROUNDING = timedelta(minutes=1)
 """Names of datatakes and times of items are not rounded alike."""
-_MISTYPED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
-"""What reading a field of another type than STAC's raises."""
+_MISTYPED = (
+    AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What reading a field of another type than STAC's, or one nested without end, raises."""
 
 
 def name_of(item: Json) -> str:
@@ -90,6 +92,9 @@ def _harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
     bands, mask, cloud = read.bands(), read.mask(), read.cloud()
     everything = [*bands.values(), *(asset for asset in (mask, cloud) if asset)]
     remote = any("://" in asset.href for asset in everything)
+    footprint = footprint_of(item)
+    if misplaced(everything[0], footprint):
+        raise Unusable("its projection and its footprint lie in different places")
     masking = profile.mask
     return Scene(
         id=name_of(item),
@@ -103,7 +108,7 @@ def _harmonise(item: Json, profile: CollectionProfile, *, local: bool) -> Scene:
         datatake=facts.datatake,
         baseline=facts.baseline,
         cloud_cover=_cloud_cover(properties),
-        footprint=footprint_of(item),
+        footprint=footprint,
         assets=bands,
         mask=mask,
         mask_clear=masking.clear if masking else (),
@@ -135,7 +140,8 @@ def _times(properties: Json, facts: Said) -> tuple[datetime, datetime]:
     pair = (start, end) if start and end else (single, single)
     first, last = moment(pair[0]), moment(pair[1])
     if first is None or last is None:
-        raise Unusable(f"its time does not read: {plain(repr(pair[0]), 40)}")
+        unread = pair[0] if first is None else pair[1]
+        raise Unusable(f"its time does not read: {plain(repr(unread), 40)}")
     if last < first:
         raise Unusable(f"it ends ({last}) before it starts ({first})")
     # One catalogue gives the time of processing for the time of sensing.

@@ -45,7 +45,8 @@ _IN_NAME = {
     "relative": re.compile(r"_R(\d{3})_"),
 }
 _PLATFORM = re.compile(r"(?:sentinel|s)[-_ ]?([12])[-_ ]?([a-d])", re.IGNORECASE)
-_VERSION = re.compile(r"N?(\d{1,2})(?:\.(\d{1,2})|(\d\d))")
+_VERSION = re.compile(r"N?(\d{1,2})(?:\.(\d{1,2})|(\d\d))|(0?\d)")
+_LEAP_SECOND = re.compile(r"(?<=:\d\d):60(?!\d)")
 
 
 class Said(NamedTuple):
@@ -94,7 +95,8 @@ def said(item: Json) -> Said:
 def moment(text: object) -> datetime | None:
     """A time as catalogues write it, UTC where they name no zone; None where it is none."""
     try:
-        time = datetime.fromisoformat(str(text))
+        # RFC 3339 allows small letters and leap seconds; Python's reader knows neither.
+        time = datetime.fromisoformat(_LEAP_SECOND.sub(":59", str(text).strip().upper()))
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
@@ -159,9 +161,9 @@ def _datatake(properties: Json, names: tuple[str, ...], platform: str) -> str:
 def _baseline(properties: Json, names: tuple[str, ...]) -> str:
     for text in _texts(properties, _BASELINES):
         if match := _VERSION.fullmatch(text):
-            # A number in JSON loses its last zero: 5.1 is 05.10.
-            minor = match[3] or match[2].ljust(2, "0")
-            return f"{match[1].zfill(2)}.{minor}"
+            # A number in JSON loses its last zeros: 5.1 is 05.10, and 4 is 04.00.
+            minor = match[3] or (match[2] or "").ljust(2, "0")
+            return f"{(match[1] or match[4]).zfill(2)}.{minor}"
     name = _found("baseline", names)
     return f"{name[:2]}.{name[2:]}" if name else ""
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyproj
 import shapely
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from cdscale.grid import cut_at_antimeridian
+from cdscale.grid import LON_LAT, cut_at_antimeridian
 from cdscale.scenes.names import Json
 from cdscale.scenes.unusable import Unusable
+from cdscale.spec.scene import Asset
 
 _CODE = re.compile(r"([A-Za-z][\w-]*):([\w.-]+)")
 _URI = re.compile(
@@ -24,6 +25,10 @@ _URI = re.compile(
 )
 _EARTH_M = (6_300_000, 6_420_000)
 """Semi-major axes of the ellipsoids in use for the Earth lie within."""
+
+
+APART = 0.2
+"""Of the size of a file, between it and the footprint of its item: they do not belong together."""
 
 
 def footprint_of(item: Json) -> str:
@@ -78,6 +83,44 @@ def _box(bounds: Any) -> BaseGeometry:
     if west <= east:
         return box(west, south, east, north)
     return shapely.union(box(west, south, 180, north), box(-180, south, east, north))
+
+
+def misplaced(asset: Asset, footprint: str) -> bool:
+    """Whether an asset, by its CRS and transform, lies where its item's footprint is not.
+
+    One of the two is then wrong: a zone, a hemisphere, or the order of the axes. Outlines are drawn
+    coarsely, so only what lies apart altogether counts.
+
+    Parameters
+    ----------
+    asset : Asset
+        One that says nothing of its CRS, transform or shape is not misplaced.
+    footprint : str
+        WKT, degrees.
+    """
+    if not (asset.crs and asset.transform and asset.shape):
+        return False
+    corners = shapely.get_coordinates(shapely.from_wkt(footprint))
+    try:
+        seen = np.column_stack(_from_degrees(asset.crs).transform(corners[:, 0], corners[:, 1]))
+    except ProjError:
+        raise Unusable("no way is known from its CRS to degrees") from None
+    seen = seen[np.isfinite(seen).all(axis=1)]
+    if not len(seen):
+        return True
+    a, b, c, d, e, f = asset.transform
+    rows, columns = asset.shape
+    file = np.array(
+        [(a * x + b * y + c, d * x + e * y + f) for x in (0, columns) for y in (0, rows)]
+    )
+    spare = APART * (file.max(axis=0) - file.min(axis=0))
+    low, high = file.min(axis=0) - spare, file.max(axis=0) + spare
+    return bool((seen.max(axis=0) < low).any() or (seen.min(axis=0) > high).any())
+
+
+@lru_cache(maxsize=256)
+def _from_degrees(crs: str) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(LON_LAT, crs, always_xy=True)
 
 
 def crs_of(asset: Json, properties: Json) -> str:

@@ -9,8 +9,9 @@ from cdscale.errors import CatalogueError, explain
 from cdscale.months import Month, Months
 from cdscale.scenes.catalogue import UNUSABLE, items_of, on_disk
 from cdscale.scenes.duplicates import Found, left_out, newest_only
-from cdscale.scenes.items import Json, Unusable, collection_of, harmonise, set_aside
+from cdscale.scenes.items import Json, Unusable, collection_of, harmonise, name_of, set_aside
 from cdscale.scenes.names import said
+from cdscale.scenes.unusable import plain
 from cdscale.spec.base import fingerprint
 from cdscale.spec.profile import CollectionProfile
 from cdscale.spec.run import CompositeChoice, RunSpec, public
@@ -130,7 +131,7 @@ def _nothing_found(spec: RunSpec, aside: list[SetAside], elsewhere: set[Month]) 
 
 def _usable(item: Json, profile: CollectionProfile, spec: RunSpec, *, local: bool) -> Found:
     """The item as a scene, or the reason why it cannot be one."""
-    if str(item.get("id")) in spec.cube.exclude:
+    if name_of(item) in spec.cube.exclude:
         raise Unusable("the spec excludes it")
     scene = harmonise(item, profile, local=local)
     missing = [band for band in spec.cube.s2_bands if band not in scene.assets]
@@ -146,15 +147,15 @@ def found_as(item: Json, scene: Scene, profile: CollectionProfile) -> Found:
     named = [properties.get(key) for key in profile.same_observation]
     if named:
         told = all(value is not None for value in named)
-        observation = (profile.name, *map(str, named)) if told else ()
+        observation = (profile.name, *map(plain, named)) if told else ()
     elif scene.sensor == "s2":
         told = bool(facts.platform and facts.tile)
         observation = ("s2", facts.level, facts.platform, facts.tile)
     else:
         told = bool(facts.datatake)
         observation = ("s1", facts.datatake, facts.tile)
-    by = tuple(str(properties.get(key) or "") for key in profile.newest_by)
+    by = tuple(plain(properties.get(key) or "") for key in profile.newest_by)
     # The same processing listed twice: the item in the newer form of STAC, then the newer item.
-    final = "" if "-" in str(item.get("stac_version")) else "final"
+    final = "" if "-" in plain(item.get("stac_version")) else "final"
     version = (*(by or (facts.baseline, facts.generated)), final, facts.catalogued)
     return Found(scene, facts, observation if told else None, version)

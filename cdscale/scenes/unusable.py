@@ -9,5 +9,8 @@ class Unusable(Exception):
 
 def plain(value: object, length: int = 300) -> str:
     """Text of anything that an item says, such that it can be stored and printed."""
-    text = str(value).encode("utf-8", "replace").decode("utf-8")
+    try:
+        text = str(value).encode("utf-8", "replace").decode("utf-8")
+    except RecursionError:
+        text = "something nested too deeply"
     return "".join(sign if sign.isprintable() else "?" for sign in text)[:length]

@@ -41,6 +41,9 @@ REDIRECTS = 5
 _HTTP_LOG = logging.getLogger("urllib3.connectionpool")
 _NUMBER = re.compile(r"\s*\d+(\.\d*)?\s*")
 
+_HEADER = re.compile(r"\b(Basic|Bearer|Token)\s+[\w+/=.~-]{8,}", re.IGNORECASE)
+"""What a header ``Authorization`` holds."""
+
 _PASSING = {408, 425, 429}
 """Statuses below 500 that another try may turn."""
 _LASTING = {501, 505}
@@ -316,7 +319,12 @@ class Web(StacApiIO):
         return True
 
     def hide(self, text: str) -> str:
-        """The text without the secrets of the catalogue's address."""
+        """The text without the secrets of the catalogue's address, and without keys of headers.
+
+        Some servers' errors show what they were asked, user and password in base64 included; those
+        of a ``.netrc`` are not known here.
+        """
+        text = _HEADER.sub(r"\1 ***", text)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text

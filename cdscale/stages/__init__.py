@@ -53,7 +53,8 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
     started = time.perf_counter()
     work = Work(task, job, reader or make_reader(job.spec.reader))
     VERBS[task.stage](work)
-    store = work.store(task.stage)
+    store, ledger = work.store(task.stage), Ledger(job.ledger_folder)
+    ledger.void(task)
     checksums = store.write(task.tile, task.month, work.blocks)
     receipt = Receipt(
         task=str(task),
@@ -67,7 +68,7 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
         seconds=round(time.perf_counter() - started, 3),
         bytes_written=store.spec.shard_bytes,
     )
-    Ledger(job.ledger_folder).write(receipt)
+    ledger.write(receipt)
     return receipt
 
 

@@ -11,7 +11,7 @@ from cdscale.kernels.optical import Look
 from cdscale.spec.cube import SensorQuality
 from cdscale.spec.scene import Scene
 from cdscale.spec.task import Stage
-from cdscale.stages.optical import Composite, View, least_cloudy, observe, of_all
+from cdscale.stages.optical import Composite, View, composite, observe
 from cdscale.stages.radar import mean_backscatter
 from cdscale.stages.work import Work
 
@@ -27,8 +27,7 @@ def compose(work: Work) -> None:
 def _compose_optical(work: Work, scenes: list[Scene], geobox: GeoBox) -> None:
     lanes = work.job.lanes(scenes)
     views = observe(work, scenes, geobox, lanes)
-    compose_ = least_cloudy if work.job.spec.cube.s2 == "least_cloudy" else of_all
-    made = compose_(work, views, geobox, lanes)
+    made = composite(work, views, geobox, lanes)
     seen_YX, clear_YX = (np.zeros(geobox.shape, np.uint16) for _ in range(2))
     saturated_YX = made.saturated_YX
     for view in views:

@@ -9,7 +9,9 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cdscale import kernels
 from cdscale.errors import explain
 from cdscale.grid import GeoBox
 from cdscale.kernels import Bool, Float, UInt8, UInt16, optical
@@ -29,10 +31,11 @@ class View:
     scenes: tuple[Scene, ...]
     look_YX: UInt8
     """Codes of :class:`Look`."""
-    source_YX: UInt8
+    source_YX: NDArray[np.unsignedinteger]
     """Which of the scenes shows the pixel."""
     failed_YX: Bool
-    """Where a scene could not be read that may have shown the pixel, and no other one does."""
+    """Where a scene could not be read that may have shown the pixel, though another one of the pass
+    may show it now; or that may have had cloud so near that it grows over it."""
 
     @property
     def order(self) -> tuple[int, str, str]:
@@ -41,9 +44,21 @@ class View:
         return (-clear, self.scenes[0].start.isoformat(), self.scenes[0].id)
 
     @property
-    def day(self) -> int:
-        """Days since 1970."""
-        return (self.scenes[0].start.date() - date(1970, 1, 1)).days
+    def bounds(self) -> tuple[int, int]:
+        """How many clear pixels it has at least and at most, whatever could not be read."""
+        clear_YX = optical.is_clear(self.look_YX)
+        sure, perhaps = clear_YX & ~self.failed_YX, clear_YX | self.failed_YX
+        return int(sure.sum()), int(perhaps.sum())
+
+    def day_YX(self, rows: slice) -> UInt16:
+        """Days since 1970 of some rows: a pass may last over midnight."""
+        days = np.array([day_of(scene) for scene in self.scenes], np.uint16)
+        return np.asarray(days[self.source_YX[rows]])
+
+
+def day_of(scene: Scene) -> int:
+    """Days since 1970."""
+    return (scene.start.date() - date(1970, 1, 1)).days
 
 
 class Piece(NamedTuple):
@@ -97,13 +112,14 @@ def _observe(work: Work, geobox: GeoBox, group: tuple[Scene, ...]) -> View:
         # By id, not by what they show of this tile: its neighbour has to take the same one.
         tuple(sorted(group, key=lambda scene: scene.id)),
         np.full(wide.shape, Look.unseen, np.uint8),
-        np.zeros(wide.shape, np.uint8),
+        np.zeros(wide.shape, np.min_scalar_type(len(group))),
         np.zeros(wide.shape, bool),
     )
     for i, scene in enumerate(view.scenes):
         _look(work, view, i, scene, wide)
+    free_YX = (view.look_YX != Look.unseen) & (view.look_YX != Look.cloud)
+    view.failed_YX |= free_YX & kernels.grown(view.failed_YX, margin)
     optical.dilate_cloud(view.look_YX, margin)
-    view.failed_YX &= view.look_YX == Look.unseen
     if margin:
         inner = np.s_[margin:-margin, margin:-margin]
         view.look_YX = view.look_YX[inner].copy()
@@ -160,12 +176,24 @@ def _read(work: Work, geobox: GeoBox, asked: tuple[View, Bool]) -> list[Piece]:
         window = Window.around(here_YX)
         if window is None:
             continue
-        names = work.job.spec.cube.s2_bands
-        block = work.attempt(scene, partial(work.reader.bands, scene, names, window.of(geobox)))
-        if block is not None and not _offset_fits(work, scene, block, view.look_YX[window]):
-            block = None
+        block = _block(work, scene, window.of(geobox), view.look_YX[window])
         pieces.append(Piece(window, here_YX[window], scene, block))
     return pieces
+
+
+def _block(work: Work, scene: Scene, geobox: GeoBox, look_YX: UInt8) -> Float | None:
+    """Reflectance of a scene; None where it cannot be read, or is not to be believed."""
+    if scene.id in work.refused:
+        return None
+    names = work.job.spec.cube.s2_bands
+    block_BYX = work.attempt(scene, partial(work.reader.bands, scene, names, geobox))
+    if block_BYX is None:
+        return None
+    if not _offset_fits(work, scene, block_BYX, look_YX):
+        work.refused.add(scene.id)
+        return None
+    work.taken.add(scene.id)
+    return block_BYX
 
 
 def _offset_fits(work: Work, scene: Scene, block_BYX: Float, look_YX: UInt8) -> bool:
@@ -175,8 +203,15 @@ def _offset_fits(work: Work, scene: Scene, block_BYX: Float, look_YX: UInt8) -> 
     dark_YX = look_YX == Look.dark
     if not chosen or not dark_YX.any():
         return True
-    level = optical.dark_level(block_BYX[chosen][:, dark_YX])
-    if level is None or optical.DARK_LOW <= level <= optical.DARK_HIGH:
+    # With those of the strips before: one by itself may have too few of them.
+    dark_BN = block_BYX[chosen][:, dark_YX]
+    if scene.id in work.dark:
+        dark_BN = np.concatenate([work.dark.pop(scene.id), dark_BN], axis=1)
+    level = optical.dark_level(dark_BN)
+    if level is None:
+        work.dark[scene.id] = dark_BN[:, np.isfinite(dark_BN).all(axis=0)]
+        return True
+    if optical.DARK_LOW <= level <= optical.DARK_HIGH:
         return True
     resolved = scene.assets[names[chosen[0]]].offset
     work.fail(
@@ -203,6 +238,19 @@ def _pieces(
 # ---------------------------------------------------------------------------------------- compose
 
 
+def composite(work: Work, views: list[View], geobox: GeoBox, lanes: int) -> Composite:
+    """The composite of a month, by the method that the spec names."""
+    method = least_cloudy if work.job.spec.cube.s2 == "least_cloudy" else of_all
+    while True:
+        work.taken.clear()
+        work.dark.clear()
+        made = method(work, views, geobox, lanes)
+        if not work.refused & work.taken:
+            return made
+        # A scene was taken in one part of the tile before another part told that it must not be.
+        del made
+
+
 def least_cloudy(work: Work, views: list[View], geobox: GeoBox, lanes: int) -> Composite:
     """The clearest pass first, holes filled from the next clearest.
 
@@ -213,25 +261,35 @@ def least_cloudy(work: Work, views: list[View], geobox: GeoBox, lanes: int) -> C
     ranked = sorted(views, key=lambda view: view.order)
     left = [optical.is_clear(view.look_YX) for view in ranked]
     empty_YX = np.ones(geobox.shape, bool)
+    bounds = [view.bounds for view in ranked]
     while True:
         asked, open_YX = [], empty_YX.copy()
-        for view, clear_YX in zip(ranked, left, strict=True):
+        for n, (view, clear_YX) in enumerate(zip(ranked, left, strict=True)):
             wanted_YX = clear_YX & open_YX
             if wanted_YX.any():
                 asked.append((view, wanted_YX))
                 clear_YX &= ~wanted_YX
                 open_YX &= ~wanted_YX
+                for m in _rivals(bounds, n):
+                    made.failed_YX |= wanted_YX & left[m]
         if not asked:
             break
-        for view, pieces in _pieces(work, asked, geobox, lanes):
+        for _, pieces in _pieces(work, asked, geobox, lanes):
             for piece in pieces:
-                _place(made, view, piece, empty_YX)
+                _place(made, piece, empty_YX)
     for view in views:
         made.failed_YX |= view.failed_YX
     return made
 
 
-def _place(made: Composite, view: View, piece: Piece, empty_YX: Bool) -> None:
+def _rivals(bounds: list[tuple[int, int]], n: int) -> list[int]:
+    """Passes after one in the ranking that might come before it, had all of both been read."""
+    least, most = bounds[n]
+    after = [(m, *bounds[m]) for m in range(n + 1, len(bounds))]
+    return [m for m, low, high in after if high >= least and (least < most or low < high)]
+
+
+def _place(made: Composite, piece: Piece, empty_YX: Bool) -> None:
     window, wanted_YX = piece.window, piece.wanted_YX
     if piece.block_BYX is None:
         made.failed_YX[window] |= wanted_YX
@@ -239,7 +297,7 @@ def _place(made: Composite, view: View, piece: Piece, empty_YX: Bool) -> None:
     saturated_YX = optical.drop_saturated(piece.block_BYX)
     made.saturated_YX[window] |= saturated_YX & wanted_YX
     filled_YX = optical.fill(made.values_BYX[:, *window], piece.block_BYX, wanted_YX)
-    made.day_YX[window][filled_YX] = view.day
+    made.day_YX[window][filled_YX] = day_of(piece.scene)
     empty_YX[window] &= ~filled_YX
     if filled_YX.any():
         made.used.add(piece.scene.id)
@@ -274,20 +332,23 @@ def _strip(
     for s, (_, pieces) in enumerate(_pieces(work, asked, geobox, lanes)):
         for piece in pieces:
             _stack(made, stack_SBYX[s], piece, rows.start)
-    finite_SYX: Bool = np.all(np.isfinite(stack_SBYX), axis=1)
-    days = np.array([view.day for view, _ in asked], np.uint16)
     if work.job.spec.cube.s2 == "median":
+        # Each band by itself: an observation counts although it lacks one of them.
+        used_SYX: Bool = np.any(np.isfinite(stack_SBYX), axis=1)
         made.values_BYX[:, rows] = optical.median(stack_SBYX)
-        day_SYX = np.where(finite_SYX, days[:, None, None], np.uint16(NO_DAY))
+        used_SYX &= np.isfinite(made.values_BYX[0, rows])
+        day_SYX = np.full(used_SYX.shape, NO_DAY, np.uint16)
+        for s, (view, _) in enumerate(asked):
+            np.copyto(day_SYX[s], view.day_YX(rows), where=used_SYX[s])
         made.day_YX[rows] = optical.middle_day(day_SYX, NO_DAY)
-        used_SYX = finite_SYX
     else:
         chosen_YX = optical.medoid(stack_SBYX)
         index = np.maximum(chosen_YX, 0)
         made.values_BYX[:, rows] = np.take_along_axis(stack_SBYX, index[None, None], 0)[0]
         made.values_BYX[:, rows][:, chosen_YX < 0] = np.nan
-        made.day_YX[rows] = np.where(chosen_YX < 0, NO_DAY, days[index])
         used_SYX = chosen_YX == np.arange(len(asked))[:, None, None]
+        for (view, _), used_YX in zip(asked, used_SYX, strict=True):
+            np.copyto(made.day_YX[rows], view.day_YX(rows), where=used_YX)
     for (view, wanted_YX), used_YX in zip(asked, used_SYX, strict=True):
         sources = view.source_YX[rows][used_YX & wanted_YX[rows]]
         made.used.update(view.scenes[i].id for i in np.unique(sources))

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from cdscale import kernels
 from cdscale.grid import GeoBox
 from cdscale.kernels import Bool, Float, radar
 from cdscale.spec.scene import Scene, passes
@@ -45,7 +46,8 @@ def mean_backscatter(work: Work, scenes: list[Scene], geobox: GeoBox, lanes: int
     for swath in work.side_by_side(partial(_swath, work, geobox), groups, lanes):
         means.setdefault(swath.key, radar.Mean(swath.power_BYX.shape)).add(swath.power_BYX)
         passes_YX += np.isfinite(_inner(swath.power_BYX, half)).any(axis=0)
-        failed_YX |= _inner(swath.failed_YX, half)
+        # The filter looks at pixels around: with those that failed it would have made others.
+        failed_YX |= _inner(kernels.grown(swath.failed_YX, half), half)
     every = []
     for mean in means.values():
         power_BYX = mean.result()
@@ -88,7 +90,10 @@ def _swath(work: Work, geobox: GeoBox, group: tuple[Scene, ...]) -> Swath:
             work.used.append(scene.id)
         else:
             work.unused[scene.id] = "it shows no pixel of the tile"
-    failed_YX &= np.isnan(power_BYX).all(axis=0)
+    if cube.s1_border_px and failed_YX.any():
+        # Whether what is dark near by is noise, the edge of what failed would have told.
+        dark_YX = radar.below_floor(power_BYX, cube.s1_bands)
+        failed_YX |= dark_YX & kernels.grown(failed_YX, cube.s1_border_px)
     noise_YX = radar.border_noise(power_BYX, cube.s1_bands, cube.s1_border_px)
     power_BYX[:, noise_YX] = np.nan
     first = group[0]

@@ -36,6 +36,12 @@ class Work:
     failed: dict[str, str] = field(default_factory=dict)
     may_pass: bool = False
     """Whether something failed for a reason that may pass."""
+    taken: set[str] = field(default_factory=set)
+    """Optical scenes of which pixels were read and taken."""
+    dark: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Of optical scenes the dark pixels seen so far, (band, n), too few to judge them by."""
+    refused: set[str] = field(default_factory=set)
+    """Optical scenes whose pixels contradict what is known of them."""
 
     def store(self, stage: Stage) -> Store:
         """The store of a stage, with whatever months it has beside those of the run."""
@@ -56,7 +62,8 @@ class Work:
     def fail(self, scene: Scene, reason: str, *, may_pass: bool) -> None:
         """Note that a scene could not be used, and why."""
         self.failed[scene.id] = reason
-        self.may_pass |= may_pass
+        if may_pass:  # not |=, in which threads could lose it
+            self.may_pass = True
 
     def side_by_side(self, do: Callable[[T], R], items: Iterable[T], lanes: int) -> Iterator[R]:
         """Results of a function in the order of the items, so many under way at once.

@@ -32,6 +32,18 @@ class Ledger:
         write_json(self.folder / f"{receipt.task}.json", receipt)
         (self.folder / f"{receipt.task}.failed").unlink(missing_ok=True)
 
+    def void(self, task: Task) -> None:
+        """Let the receipt of a task hold no longer: its shards are about to be written again.
+
+        Whoever is killed in between leaves shards of which no receipt tells, whatever spec or
+        scenes the next run has. What the receipt says of missing scenes stays.
+        """
+        receipt = self.read(task)
+        if receipt is not None:
+            path = self.folder / f"{task}.json"
+            write_json(path, receipt.model_copy(update={"fingerprint": ""}))
+            flush(path)
+
     def forget(self, stage: Stage) -> None:
         """Drop the receipts of a stage: what they tell of is gone."""
         shutil.rmtree(self.folder / str(stage), ignore_errors=True)
