@@ -51,6 +51,7 @@ def spec_of(catalogue: Path, output: Path, options: dict[str, Any]) -> Any:
     """A run over the simulated region that only composes."""
     from cdscale.spec.run import RunSpec, read_area
 
+    tile = options["tile"]
     return RunSpec.check(
         {
             "name": "ingestion",
@@ -58,7 +59,7 @@ def spec_of(catalogue: Path, output: Path, options: dict[str, Any]) -> Any:
             "collections": options.get("collections", COLLECTIONS),
             "area": read_area("area.geojson", Path(options.get("home", catalogue))),
             "period": options["months"],
-            "grid": {"preset": "europe", "tile": options["tile"], "chunk": 256},
+            "grid": {"preset": "europe", "tile": tile, "chunk": min(256, tile)},
             "cube": {"s2": options["method"], "s2_bands": BANDS},
             "reader": options["reader"],
             "output": str(output),
@@ -197,16 +198,27 @@ WAYS: dict[str, Callable[[Path, Path, dict[str, Any]], dict[str, float]]] = {
 # -------------------------------------------------------------------------------------- measuring
 
 
+def peak_mb() -> float:
+    """Highest resident memory of this process so far.
+
+    Not ``ru_maxrss``: that one begins with the peak of the process that started this one.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) * 1024 / 1e6
+    raise SystemExit("this system does not tell the peak memory of a process (VmHWM)")
+
+
 def child(way: str, catalogue: Path, output: Path, options: dict[str, Any]) -> None:
     """One way in this process; prints what it took."""
     for module in ("cdscale.stages", "cdscale.plan", "cdscale.run", "stackstac", "odc.stac"):
         __import__(module)
     before = resource.getrusage(resource.RUSAGE_SELF)
-    idle_mb = before.ru_maxrss / 1e3
+    idle_mb = peak_mb()
     told = WAYS[way](catalogue, output, options)
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
-    print(json.dumps({**told, "cpu": cpu, "peak_mb": after.ru_maxrss / 1e3, "idle_mb": idle_mb}))
+    print(json.dumps({**told, "cpu": cpu, "peak_mb": peak_mb(), "idle_mb": idle_mb}))
 
 
 def measure(way: str, catalogue: Path, work: Path, options: dict[str, Any]) -> dict[str, float]:
