@@ -513,6 +513,28 @@ def test_cloud_beyond_the_edge_of_the_tile_grows_into_it() -> None:
     np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
 
 
+def test_cloud_of_a_granule_that_lies_beside_the_tile_grows_into_it() -> None:
+    """However the ground is cut into tiles: a granule that ends at the edge of one is asked too."""
+    beside = replace(TILE, ix=TILE.ix + 1)
+    wide = GRID.window([TILE, beside]).geobox(GRID)
+    bands = {name: np.full((64, 128), 0.1, np.float32) for name in TRUTH}
+    here, there = (np.full((64, 128), SCL_CLEAR, np.uint8) for _ in range(2))
+    here[:, 64:], there[:, :64] = SCL_NODATA, SCL_NODATA
+    there[20, 66] = SCL_CLOUD
+    granules = [
+        granule(name).model_copy(
+            # A hundredth of a pixel short of the edge: the footprints must not touch.
+            update={"mask_dilate_px": 4, "footprint": GRID.footprint(tile).buffer(-1e-6).wkt}
+        )
+        for name, tile in (("a", TILE), ("b", beside))
+    ]
+    pixels = {"a": ScenePixels(bands, here), "b": ScenePixels(bands, there)}
+    work = compose(granules, {}, reader=FakeReader(wide, pixels))
+    expected = np.full(SHAPE, Quality.valid)
+    expected[16:25, 62:] = Quality.cloud
+    np.testing.assert_array_equal(work.blocks["s2_quality"], expected)
+
+
 @pytest.mark.parametrize(("wrong", "ok"), [(0.0, True), (-0.1, False), (0.1, False)])
 def test_an_offset_that_dark_objects_contradict_is_refused(wrong: float, ok: bool) -> None:
     """Left in, everything is brighter by 0.1; taken off twice, vegetation reflects less than 0."""

@@ -16,7 +16,7 @@ from cdscale.spec.card import ModelCard
 from cdscale.spec.cube import CubeSpec
 from cdscale.spec.product import change_layout, cube_layout, urban_layout
 from cdscale.spec.run import RunSpec, public
-from cdscale.spec.scene import Scene, SceneTable, SetAside
+from cdscale.spec.scene import FOOTPRINT_MARGIN, Scene, SceneTable, SetAside
 from cdscale.spec.task import Stage, Task
 
 STORES = {Stage.COMPOSE: "cube.zarr", Stage.MAP: "urban.zarr", Stage.CHANGE: "change.zarr"}
@@ -117,8 +117,12 @@ class Job(Frozen):
         return tuple(Task(stage, m, tile) for m in self.months(stage) for tile in self.tiles)
 
     def scenes_of(self, task: Task) -> tuple[Scene, ...]:
-        """Scenes that a compose task reads from."""
-        return self.scenes.of(self.footprint(task.tile), task.month)
+        """Scenes that a compose task may read from: those that touch its tile, or nearly do.
+
+        What lies just beside a tile has a say in it: cloud grows, and swaths have noisy borders.
+        """
+        near = self.footprint(task.tile).buffer(FOOTPRINT_MARGIN)
+        return self.scenes.of(near, task.month)
 
     def aside_of(self, task: Task) -> tuple[SetAside, ...]:
         """Items that a compose task would have read from, had they not been set aside."""

@@ -15,6 +15,9 @@ from cdscale.months import Month
 from cdscale.spec.base import Frozen, fingerprint
 from cdscale.spec.profile import Access
 
+FOOTPRINT_MARGIN = 0.01
+"""Degrees by which the footprint of a catalogue may be too small; they are drawn coarsely."""
+
 
 class Asset(Frozen):
     """One band of one scene: where it lies, on which pixels, and what its numbers mean."""

@@ -10,10 +10,8 @@ from scipy import ndimage
 
 from cdscale.grid import LON_LAT, Area, GeoBox, covered, reproject
 from cdscale.kernels import Bool
-from cdscale.spec.scene import Asset, Scene
+from cdscale.spec.scene import FOOTPRINT_MARGIN, Asset, Scene
 
-FOOTPRINT_MARGIN = 0.01
-"""Degrees by which the footprint of a catalogue may be too small; they are drawn coarsely."""
 EXTENT_MARGIN = 2
 """Pixels by which a file reaches beyond the outline of its own pixels when it is resampled."""
 
