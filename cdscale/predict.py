@@ -2,7 +2,8 @@
 
 A block is the pixels of a place with ``card.halo`` pixels of context on every side, NaN where there
 is nothing. Whoever cuts blocks out of one grid at multiples of ``card.stride`` gets, block by
-block, what one pass over the whole grid would give.
+block, what one pass over the whole grid would give; but for a card that standardises by the image
+at hand, for which the block is the image.
 
 Shape suffixes: N window, B band, P polarisation, C channel, Y row, X column.
 """
@@ -18,7 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cdscale.errors import ModelError, explain
-from cdscale.models.inputs import Pair, absent, change_inputs, s1_input, s2_input
+from cdscale.models.inputs import (
+    Pair,
+    PairMoments,
+    absent,
+    change_inputs,
+    s1_input,
+    s1_moments,
+    s2_input,
+    s2_moments,
+)
 from cdscale.spec.card import ModelCard
 
 Floats = NDArray[np.float32]
@@ -106,11 +116,13 @@ def predict_change(
     ModelError
         When blocks do not have the card's bands, or one size, or are smaller than the halo.
     """
-    plan = _Windows.over(card, (before, after), how or Tiling())
+    plan, rule = _Windows.over(card, (before, after), how or Tiling()), card.normalisation
+    planes = (before.s2_BYX, after.s2_BYX, before.s1_PYX, after.s1_PYX)
+    moments = PairMoments.of(Pair(*map(torch.from_numpy, planes)), rule)
 
     def forward(s2_NDBYX: Tensor, s1_NDPYX: Tensor) -> Tensor:
         pair = Pair(s2_NDBYX[:, 0], s2_NDBYX[:, 1], s1_NDPYX[:, 0], s1_NDPYX[:, 1])
-        inputs = change_inputs(pair, card.normalisation).tensors()
+        inputs = change_inputs(pair, rule, moments).tensors()
         logits_NCYX: Tensor = network(*(_like(network, x) for x in inputs))
         return logits_NCYX.float().softmax(dim=1)[:, 1]
 
@@ -147,11 +159,13 @@ def predict_urban(
     ModelError
         When the block does not have the card's bands or is smaller than the halo.
     """
-    plan = _Windows.over(card, (block,), how or Tiling())
+    plan, rule = _Windows.over(card, (block,), how or Tiling()), card.normalisation
+    of_s2 = s2_moments(torch.from_numpy(block.s2_BYX), rule)
+    of_s1 = s1_moments(torch.from_numpy(block.s1_PYX), rule)
 
     def forward(s2_NDBYX: Tensor, s1_NDPYX: Tensor) -> Tensor:
-        s1 = _like(network, s1_input(s1_NDPYX[:, 0], card.normalisation))
-        s2 = _like(network, s2_input(s2_NDBYX[:, 0], card.normalisation))
+        s1 = _like(network, s1_input(s1_NDPYX[:, 0], rule, of_s1))
+        s2 = _like(network, s2_input(s2_NDBYX[:, 0], rule, of_s2))
         logits_NCYX: Tensor = network(s1, s2, ~absent(s2_NDBYX[:, 0]))
         return logits_NCYX.float().sigmoid()[:, 0]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from tests.commands import Cli
     from tests.regions import SmallRun
 
 _PREFECT_HOME = tempfile.mkdtemp(prefix="cdscale-prefect-")
@@ -112,3 +115,25 @@ def threads() -> Iterator[str]:
 
     with thread_cluster() as cluster:
         yield cluster.scheduler_address
+
+
+@pytest.fixture
+def cdscale(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Runs a command in this process."""
+    from cdscale import cli
+    from tests.commands import Result
+
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["cdscale", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Result(code, said.out, said.err)
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from cdscale.months import Month
 from cdscale.plan import freeze
 from cdscale.run import prepared
 from cdscale.spec.run import load_run
+from tests.commands import INCOMPLETE, OK, WRONG, Cli, Result, refused
 from tests.regions import (
     CORNER,
     GRID,
@@ -33,50 +32,8 @@ from tests.regions import (
     write_spec,
 )
 
-OK, INCOMPLETE, WRONG = 0, 1, 2
 MAY = Month(2022, 5)
 BIG = "x" * 400
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def cdscale(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    """Runs a command in this process."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["cdscale", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Result(code, said.out, said.err)
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
-
-
-def refused(result: Result, *parts: str) -> str:
-    """Checks that a command ended with one message that says these things; returns it."""
-    assert result.code == WRONG, result
-    assert "Traceback" not in result.err + result.out
-    (message,) = result.err.strip().splitlines()
-    assert message.startswith("error: ")
-    assert message.endswith((".", ")", "output", '"')), message
-    for part in parts:
-        assert part in message, f"{part!r} is not in {message!r}"
-    return message
 
 
 @pytest.fixture
@@ -709,7 +666,7 @@ def test_a_disk_that_fills_up_is_one_sentence(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/disk/out/run/x.failed")
 
-    monkeypatch.setattr(cli, "freeze", full)
+    monkeypatch.setattr(cli.runs, "freeze", full)
     done = cdscale("run", spoilt())
     assert done.code == 1
     (message,) = done.err.strip().splitlines()

@@ -1,4 +1,4 @@
-"""Learning: losses and metrics against known figures, the OSCD reader, training that resumes."""
+"""Learning: the OSCD reader, drawn batches, training that resumes, cards that ship."""
 
 from __future__ import annotations
 
@@ -11,23 +11,14 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from rasterio import Affine
 
 from cdscale import models
 from cdscale.errors import ModelError, ReadError
-from cdscale.learn import augment, change, evaluate, export, oscd, urban
+from cdscale.learn import augment, change, evaluate, export, urban
 from cdscale.learn.augment import Augment, draw_batch
-from cdscale.learn.losses import (
-    IGNORED,
-    change_loss,
-    class_weights,
-    power_jaccard,
-    similarity,
-    weighted_nll,
-)
-from cdscale.learn.metrics import Confusion, Curve
+from cdscale.learn.data import oscd
+from cdscale.learn.losses import IGNORED, power_jaccard, similarity
 from cdscale.learn.recipe import ChangeRecipe, Optimiser
 from cdscale.learn.state import rate_at
 from cdscale.models.inputs import Pair, s1_input, s2_input
@@ -38,92 +29,6 @@ from cdscale.spec.run import S1_BANDS
 
 RECIPES = Path(change.__file__).parent / "recipes"
 BANDS = ("B02", "B04", "B11")
-
-# ----------------------------------------------------------------------------------------- losses
-
-
-def test_class_weights_and_weighted_nll_give_the_known_figures() -> None:
-    weights = class_weights(1000, 40_000, 10)
-    assert weights == pytest.approx((0.5, 1.95))
-    logits = torch.tensor([[[[2.0, 0], [0, 1]], [[0, 0], [3, 1]]]])
-    label = torch.tensor([[[0, 1], [1, 0]]])
-    assert weighted_nll(logits, label, weights).item() == pytest.approx(0.37886, abs=1e-5)
-
-
-def test_power_jaccard_gives_the_known_figure() -> None:
-    probability = torch.tensor([2, -1, 0.5, -3]).sigmoid()
-    target = torch.tensor([1, 0, 1, 1])
-    assert power_jaccard(probability, target).item() == pytest.approx(0.4229283, abs=1e-6)
-    assert power_jaccard(torch.zeros(0), torch.zeros(0)).item() == 1
-    assert power_jaccard(torch.zeros(4), torch.zeros(4)).item() == 1
-    assert power_jaccard(torch.ones(4), torch.ones(4)).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_similarity_is_a_mean_square() -> None:
-    assert similarity(torch.tensor([1.0, 2]), torch.tensor([1.0, 4])).item() == 2
-
-
-def test_ignored_pixels_cost_nothing() -> None:
-    logits = torch.randn(2, 2, 8, 8)
-    label = torch.randint(0, 2, (2, 8, 8))
-    label[:, :4] = IGNORED
-    other = logits.clone()
-    other[:, :, :4] += torch.randn(2, 2, 4, 8)
-    for jaccard in (0.0, 1.0):
-        losses = [change_loss(x, label, (0.5, 1.5), jaccard) for x in (logits, other)]
-        torch.testing.assert_close(losses[0], losses[1])
-
-
-# ---------------------------------------------------------------------------------------- metrics
-
-
-def test_metrics_of_a_known_table() -> None:
-    counts = Confusion(tp=30, fp=10, fn=20, tn=940)
-    assert counts.precision == 0.75
-    assert counts.recall == 0.6
-    assert counts.f1 == pytest.approx(2 / 3)
-    assert counts.iou == 0.5
-    chance = (40 * 50 + 960 * 950) / 1000**2
-    assert counts.kappa == pytest.approx((0.97 - chance) / (1 - chance))
-    assert set(Confusion().figures().values()) == {0.0}
-
-
-@given(
-    counts=st.builds(Confusion, *(st.integers(0, 500) for _ in range(4))),
-    more=st.builds(Confusion, *(st.integers(0, 500) for _ in range(4))),
-)
-def test_metrics_keep_their_identities(counts: Confusion, more: Confusion) -> None:
-    assert counts.iou == pytest.approx(counts.f1 / (2 - counts.f1))
-    assert 0 <= counts.f1 <= 1
-    assert counts.kappa <= 1 + 1e-12
-    assert (counts + more).total == counts.total + more.total
-    recall, precision = counts.recall, counts.precision
-    if precision > 0 and counts.overall < 1:
-        # The share of changed pixels follows from precision, recall and overall accuracy.
-        share = (1 - counts.overall) / (1 - recall + recall * (1 - precision) / precision)
-        assert share == pytest.approx((counts.tp + counts.fn) / counts.total)
-
-
-@given(seed=st.integers(0, 99))
-def test_a_curve_counts_as_a_threshold_does(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    probability = random.random((20, 20)).astype(np.float32)
-    truth = random.random((20, 20)) < probability
-    curve = Curve(bins=64)
-    curve.add(probability[:10], truth[:10])
-    curve.add(probability[10:], truth[10:])
-    for threshold in (0.25, 0.5, 0.75):
-        assert curve.at(threshold) == Confusion.of(probability >= threshold, truth)
-    best, counts = curve.best()
-    assert counts.f1 >= curve.at(0.5).f1
-    assert counts == curve.at(best)
-
-
-def test_a_curve_leaves_out_what_has_no_probability() -> None:
-    curve = Curve()
-    curve.add(np.array([np.nan, 0.9], np.float32), np.array([1, 1]))
-    assert curve.at(0.5) == Confusion(tp=1)
-
 
 # ------------------------------------------------------------------------------------------- OSCD
 

@@ -1,4 +1,4 @@
-"""Networks: sizes of the papers, exact reach, modalities that are absent, and refusals."""
+"""Networks: sizes of the papers, exact reach, inputs, cards, and refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cdscale import models
 from cdscale.errors import ModelError
 from cdscale.models import missing_optical, two_branch
 from cdscale.models.blocks import count_parameters
-from cdscale.models.inputs import Pair, change_inputs, s1_input, s2_input
+from cdscale.models.inputs import Pair, PairMoments, change_inputs, s1_input, s2_input
 from cdscale.models.missing_optical import MissingOptical, UNet
 from cdscale.models.two_branch import TwoBranch
 from cdscale.spec.card import ModelCard, Normalisation
@@ -83,11 +83,6 @@ def a_pair(size: tuple[int, int], count: int = 1, s2: int = 3, s1: int = 1) -> l
         (1_547_714, lambda: TwoBranch(15, 0)),
         (1_351_586, lambda: TwoBranch(13, 0, skip="absdiff", bottleneck="absdiff")),
         (1_350_146, lambda: TwoBranch(3, 0, skip="absdiff")),
-        (14_788_353, lambda: UNet(2, 64, outputs=1)),
-        (14_802_177, lambda: UNet(26, 64, outputs=1)),
-        (29_577_857, lambda: MissingOptical(recon="none")),
-        (44_366_145, lambda: MissingOptical(recon="separate")),
-        (29_616_257, lambda: MissingOptical(recon="shared")),
     ],
 )
 def test_parameters_are_those_of_the_papers(count: int, make: Any) -> None:
@@ -174,43 +169,6 @@ def test_halos_are_whole_strides_around_the_reach() -> None:
         assert family.LADDER.radius() <= family.HALO < family.LADDER.radius() + 16
 
 
-# -------------------------------------------------------------------------------- absent modality
-
-
-@pytest.mark.parametrize("recon", ["separate", "shared"])
-def test_a_mask_per_pixel_takes_real_features_where_seen_and_made_ones_elsewhere(
-    recon: Any,
-) -> None:
-    network = randomise(MissingOptical(3, 1, width=2, recon=recon))
-    s2, _, s1, _ = a_pair((32, 32), count=2)
-    seen = torch.rand(2, 32, 32) < 0.5
-    assert isinstance(network, MissingOptical)
-    with torch.inference_mode():
-        found = network.features(s1, s2)
-        real = network.fuse(found.s1, found.s2)
-        made = network.fuse(found.s1, found.s2_from_s1)
-        expected = torch.where(seen[:, None], real, made)
-        torch.testing.assert_close(network(s1, s2, seen), expected)
-        per_sample = network(s1, s2, torch.tensor([True, False]))
-        torch.testing.assert_close(per_sample, torch.stack((real[0], made[1])))
-        torch.testing.assert_close(network(s1, s2, torch.tensor([True, True])), real)
-        torch.testing.assert_close(network(s1, s2, torch.tensor([False, False])), made)
-
-
-def test_training_and_evaluation_choose_alike() -> None:
-    network = MissingOptical(3, 1, width=2)
-    s2, _, s1, _ = a_pair((16, 16), count=2)
-    seen = torch.rand(2, 16, 16) < 0.5
-    network.train()(s1, s2, seen).sum().backward()
-    assert [n for n, p in network.named_parameters() if p.grad is None] == []
-
-
-def test_a_mask_of_another_shape_is_refused() -> None:
-    s2, _, s1, _ = a_pair((16, 16), count=2)
-    with pytest.raises(ModelError, match="mask of seen optical pixels"):
-        MissingOptical(3, 1, width=2)(s1, s2, torch.ones(2, 4, 4, dtype=torch.bool))
-
-
 # ----------------------------------------------------------------------------------------- inputs
 
 
@@ -221,6 +179,45 @@ def test_physical_values_become_inputs_as_the_card_says() -> None:
     power = torch.tensor([[[0.1, 0.0, 100.0, torch.nan]]])
     expected = torch.tensor([[[0.6, 0.0, 1.0, 0.0]]])
     torch.testing.assert_close(s1_input(power, RULE), expected)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_an_image_is_standardised_by_itself(joint: bool) -> None:
+    how = "image_scalar" if joint else "image"
+    rule = Normalisation(s2_clip=(0, 2), s2_standardise=how, s1_standardise="image")
+    s2 = torch.rand(3, 20, 30) * torch.tensor([0.1, 1.0, 0.0])[:, None, None] + 0.2
+    s2[:, :5] = torch.nan
+    got = s2_input(s2, rule)
+    seen = s2[:, 5:].double()
+    dims = (0, 1, 2) if joint else (1, 2)
+    std = seen.std(dim=dims, correction=0, keepdim=True).broadcast_to(3, 1, 1)
+    flat = std < 1e-6
+    expected = (seen - seen.mean(dim=dims, keepdim=True)) / std.masked_fill(flat, torch.inf)
+    torch.testing.assert_close(got[:, 5:], expected.float(), rtol=1e-4, atol=1e-5)
+    assert (got[:, :5] == 0).all()
+    power = torch.rand(2, 20, 30) + 0.1
+    power[0, 3, 4] = torch.nan
+    found = s1_input(power, rule)
+    assert found[0, 3, 4] == 0
+    assert abs(float(found[1].mean())) < 0.01
+
+
+def test_a_part_of_an_image_is_standardised_by_the_whole() -> None:
+    rule = Normalisation(s2_standardise="image", s1_standardise="image")
+    pair = Pair(*(torch.rand(2, c, 16, 16) for c in (3, 3, 1, 1)))
+    whole = change_inputs(pair, rule)
+    cut = Pair(*(x[..., 4:9, 2:12] for x in pair.tensors()))
+    part = change_inputs(cut, rule, PairMoments.of(pair, rule))
+    for one, other in zip(whole.tensors(), part.tensors(), strict=True):
+        assert torch.equal(one[..., 4:9, 2:12], other)
+    assert not torch.equal(change_inputs(cut, rule).s2_before, part.s2_before)
+
+
+def test_gain_and_offset_of_a_date_make_no_difference_to_the_image_rule() -> None:
+    rule = Normalisation(s2_clip=(-9, 9), s2_standardise="image")
+    s2 = torch.rand(2, 3, 24, 24)
+    gain, offset = torch.rand(3, 1, 1) + 0.5, torch.rand(3, 1, 1)
+    torch.testing.assert_close(s2_input(s2, rule), s2_input(s2 * gain + offset, rule))
 
 
 def test_a_hole_at_one_date_is_a_hole_at_both() -> None:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdscale.learn.augment import Scene, draw_batch
+from cdscale.learn.data.oscd import City, radar, read_city, without_s1
 from cdscale.learn.losses import change_loss, class_weights
 from cdscale.learn.metrics import Curve
-from cdscale.learn.oscd import City, radar, read_city, without_s1
 from cdscale.learn.recipe import ChangeRecipe
 from cdscale.learn.state import Run, descend, log_row, write_tensors
 from cdscale.learn.whole import centre, surrounded

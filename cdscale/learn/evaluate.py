@@ -28,9 +28,9 @@ from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, calculate_default_transform, reproject, transform_bounds
 
 from cdscale.learn.change import build_network, map_city, read_cities
+from cdscale.learn.data.oscd import City, OrbitPair, without_s1
 from cdscale.learn.export import Result, ship
 from cdscale.learn.metrics import Confusion, Curve
-from cdscale.learn.oscd import City, OrbitPair, without_s1
 from cdscale.learn.recipe import ChangeRecipe
 from cdscale.models.two_branch import HALO, STRIDE
 from cdscale.spec.card import ModelCard, Training

@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from cdscale.errors import ReadError, explain
 from cdscale.learn.export import Result, ship
-from cdscale.learn.losses import IGNORED, power_jaccard, similarity
+from cdscale.learn.losses import IGNORED, Branches, MissingOpticalRule, missing_optical_loss
 from cdscale.learn.metrics import Curve
 from cdscale.learn.recipe import Optimiser, Split
 from cdscale.learn.state import Run, descend, log_row, write_tensors
@@ -39,18 +39,10 @@ from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard, Normalisation, Training
 
 
-class UrbanLoss(Frozen):
-    """The paper's loss, equation of section 2.3: which terms, and their weights.
+class UrbanLoss(MissingOpticalRule):
+    """The loss of System C, by default as the paper has it, and its mean over samples."""
 
-    Complete samples: PJ(fused) + ``simulated`` PJ(reconstructed) + ``phi`` similarity; samples
-    without optical: PJ(reconstructed).
-    """
-
-    phi: float = 1e-2
-    simulated: float = 1.0
-    """Weight of the term that treats complete samples as missing; 0: the published code."""
-    detach_target: bool = False
-    """Keep the similarity term from pulling the optical features."""
+    reduction: Literal["sum", "mean"] = "mean"
 
 
 class UrbanAugment(Frozen):
@@ -210,7 +202,7 @@ def _crop(region: Region, rule: UrbanAugment) -> tuple[Tensor, Tensor, Tensor]:
 def urban_loss(
     network: MissingOptical, sample: Sample, norm: Normalisation, rule: UrbanLoss
 ) -> Tensor:
-    """Mean over samples of the paper's loss, seen and missing decided per pixel.
+    """The loss of a batch, seen and missing decided per pixel.
 
     The paper knows complete and missing samples only. Here the fused prediction of a sample takes
     real features where a pixel was seen and reconstructed ones elsewhere, which is the paper's
@@ -218,24 +210,15 @@ def urban_loss(
     is added for samples with any seen pixel, and the similarity is that of seen pixels.
     """
     seen = torch.isfinite(sample.s2).all(dim=1, keepdim=True)
-    found = network.features(s1_input(sample.s1, norm), s2_input(sample.s2, norm))
-    counted = sample.label != IGNORED
-    truth = (sample.label == 1) & counted
+    found = network.features(s1_input(sample.s1, norm), s2_input(sample.s2, norm), seen)
     chosen = torch.where(seen, found.s2, found.s2_from_s1)
-    fused = network.fuse(found.s1, chosen).float().sigmoid()[:, 0] * counted
-    blind = network.fuse(found.s1, found.s2_from_s1).float().sigmoid()[:, 0] * counted
-    target = found.s2.detach() if rule.detach_target else found.s2
-    terms = []
-    # Sums run in float32: the features may come in bfloat16.
-    for i in range(len(truth)):
-        term = power_jaccard(fused[i], truth[i])
-        if bool(seen[i].any()):
-            term = term + rule.simulated * power_jaccard(blind[i], truth[i])
-            where = seen[i, 0]
-            close = similarity(target[i][:, where].float(), found.s2_from_s1[i][:, where].float())
-            term = term + rule.phi * close
-        terms.append(term)
-    return torch.stack(terms).mean()
+    branches = Branches(
+        fused=network.fuse(found.s1, chosen),
+        blind=network.fuse(found.s1, found.s2_from_s1),
+        s2=found.s2,
+        s2_from_s1=found.s2_from_s1,
+    )
+    return missing_optical_loss(branches, sample.label, seen[:, 0], rule)
 
 
 @torch.inference_mode()

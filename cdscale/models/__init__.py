@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cdscale.errors import ModelError, SpecError, explain
+from cdscale.models.families import FAMILIES, Family, family_of
 from cdscale.spec.card import ModelCard, card_path
 
 if TYPE_CHECKING:
@@ -74,29 +75,11 @@ def build(card: ModelCard) -> nn.Module:
     Raises
     ------
     ModelError
-        When the card's options are not those of its family, when it takes other channels than
-        the card names bands, or when the card promises less halo than the family needs.
+        When there is no such family, when the card's options are not those of its family, when it
+        takes other channels than the card names bands, or when the card promises less halo than
+        the family needs.
     """
-    from cdscale.models import missing_optical, two_branch
-
-    family = two_branch if card.family == "two-branch" else missing_optical
-    channels = {"s2_channels": len(card.s2_bands), "s1_channels": len(card.s1_bands)}
-    if any(card.network.get(name, count) != count for name, count in channels.items()):
-        raise ModelError(explain(f"card {card.name}: network", expected=channels, got=card.network))
-    if card.halo < family.HALO or card.halo % family.STRIDE or card.stride % family.STRIDE:
-        raise ModelError(
-            explain(
-                f"card {card.name}: halo and stride",
-                expected=f"halo at least {family.HALO} and both multiples of {family.STRIDE}",
-                got=f"{card.halo} and {card.stride}",
-            )
-        )
-    make = two_branch.TwoBranch if card.family == "two-branch" else missing_optical.MissingOptical
-    try:
-        network: nn.Module = make(**(card.network | channels))
-    except TypeError as err:
-        raise ModelError(explain(f"card {card.name}: network options", got=str(err))) from None
-    return network
+    return family_of(card).build(card)
 
 
 def load(
@@ -176,10 +159,13 @@ def _load(card: ModelCard, device: str, precision: Precision, folder: Path) -> n
 
 
 __all__ = [
+    "FAMILIES",
     "WEIGHTS",
+    "Family",
     "ModelCard",
     "SpecError",
     "build",
+    "family_of",
     "folder_of",
     "list_cards",
     "load",

@@ -5,6 +5,7 @@ Shape suffixes: ... any leading axes, C channel (S2 band or S1 polarisation), Y 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from cdscale.spec.card import Normalisation
 
 POWER_FLOOR = 1e-10
 """Backscatter is held above this (-100 dB) before the logarithm."""
+FLAT = 1e-6
+"""Standard deviation of a band that holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +41,95 @@ def absent(x_CYX: Tensor) -> Tensor:
     return torch.isnan(x_CYX).any(dim=-3, keepdim=True)
 
 
-def s2_input(s2_CYX: Tensor, rule: Normalisation) -> Tensor:
-    """Standardised reflectance, 0 (the training mean) where absent.
+@dataclass(frozen=True)
+class Moments:
+    """Mean and standard deviation of each channel of an image, (..., C, 1, 1).
+
+    Of clipped reflectance, or of backscatter scaled to [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def take_off(self, x_CYX: Tensor) -> Tensor:
+        """Standardise channels."""
+        mean, std = (part.to(x_CYX.device, x_CYX.dtype) for part in (self.mean, self.std))
+        return (x_CYX - mean) / std
+
+
+def s2_moments(s2_CYX: Tensor, rule: Normalisation) -> Moments:
+    """Those by which reflectance is standardised: of the training set, or of this image.
+
+    Parameters
+    ----------
+    s2_CYX : Tensor
+        A whole image, (..., bands, Y, X), NaN where absent; not read where the rule has them.
+    rule : Normalisation
+        Whose they are.
+    """
+    if rule.s2_standardise == "training":
+        mean, std = (torch.tensor(v)[:, None, None] for v in (rule.s2_mean, rule.s2_std))
+        return Moments(mean, std)
+    joint = rule.s2_standardise == "image_scalar"
+    return _moments(s2_CYX, lambda x: x.clamp(*rule.s2_clip), joint=joint)
+
+
+def s1_moments(s1_CYX: Tensor, rule: Normalisation) -> Moments:
+    """Those by which scaled backscatter is standardised: of this image, or 0 and 1."""
+    if rule.s1_standardise == "none":
+        return Moments(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    return _moments(s1_CYX, lambda x: _scaled(x, rule))
+
+
+def _moments(x_CYX: Tensor, scale: Callable[[Tensor], Tensor], *, joint: bool = False) -> Moments:
+    """Of the pixels that are there, once scaled; of each channel, or joint of all.
+
+    Channel by channel, since an image may be as large as memory allows, and in float64: sums over
+    millions of pixels lose float32.
+    """
+    planes = [x_CYX[..., c : c + 1, :, :] for c in range(x_CYX.shape[-3])]
+    sums = [_sums(scale(plane), 0.0) for plane in planes]
+    count, total = (torch.cat(part, dim=-3) for part in zip(*sums, strict=True))
+    if joint:
+        count, total = (part.sum(dim=-3, keepdim=True) for part in (count, total))
+    mean = total / count.clamp_min(1)
+    means = mean.unbind(-3) if not joint else [mean.squeeze(-3)] * len(planes)
+    squares = [
+        _sums(scale(plane), own[..., None, :, :], power=2)[1]
+        for plane, own in zip(planes, means, strict=True)
+    ]
+    square = torch.cat(squares, dim=-3)
+    if joint:
+        square = square.sum(dim=-3, keepdim=True)
+    std = (square / count.clamp_min(1)).sqrt()
+    # A band without contrast, or without a pixel, says nothing: it enters as zero.
+    return Moments(mean, torch.where(std < FLAT, torch.inf, std))
+
+
+def _sums(plane: Tensor, less: Tensor | float, power: int = 1) -> tuple[Tensor, Tensor]:
+    """Number of pixels that are there, and their sum less something, to a power."""
+    seen = torch.isfinite(plane)
+    there = (plane.double() - less).masked_fill(~seen, 0.0) ** power
+    return seen.sum(dim=(-2, -1), keepdim=True), there.sum(dim=(-2, -1), keepdim=True)
+
+
+def s2_input(s2_CYX: Tensor, rule: Normalisation, moments: Moments | None = None) -> Tensor:
+    """Standardised reflectance, 0 (the mean) where absent.
 
     Parameters
     ----------
     s2_CYX : Tensor
         Surface or top-of-atmosphere reflectance, (..., bands, Y, X), NaN where absent.
     rule : Normalisation
-        Clip range, and mean and standard deviation of each band.
+        Clip range, and how bands are standardised.
+    moments : Moments, optional
+        Of the image that this is a part of; None: this is the image.
     """
-    mean = torch.tensor(rule.s2_mean, dtype=s2_CYX.dtype, device=s2_CYX.device)[:, None, None]
-    std = torch.tensor(rule.s2_std, dtype=s2_CYX.dtype, device=s2_CYX.device)[:, None, None]
-    scaled = (s2_CYX.clamp(*rule.s2_clip) - mean) / std
-    return scaled.masked_fill(absent(s2_CYX), 0.0)
+    own = moments or s2_moments(s2_CYX, rule)
+    return own.take_off(s2_CYX.clamp(*rule.s2_clip)).masked_fill(absent(s2_CYX), 0.0)
 
 
-def s1_input(s1_CYX: Tensor, rule: Normalisation) -> Tensor:
+def s1_input(s1_CYX: Tensor, rule: Normalisation, moments: Moments | None = None) -> Tensor:
     """Backscatter in dB scaled to [0, 1] over the card's range, 0 where absent.
 
     Parameters
@@ -62,23 +137,62 @@ def s1_input(s1_CYX: Tensor, rule: Normalisation) -> Tensor:
     s1_CYX : Tensor
         Backscatter in linear power, (..., polarisations, Y, X), NaN where absent.
     rule : Normalisation
-        The range in dB.
+        The range in dB, and whether what comes of it is standardised.
+    moments : Moments, optional
+        As for :func:`s2_input`.
     """
+    scaled = _scaled(s1_CYX, rule)
+    if rule.s1_standardise == "image":
+        scaled = (moments or s1_moments(s1_CYX, rule)).take_off(scaled)
+    return scaled.masked_fill(absent(s1_CYX), 0.0)
+
+
+def _scaled(s1_CYX: Tensor, rule: Normalisation) -> Tensor:
     low, high = rule.s1_db_clip
     decibel = 10 * torch.log10(s1_CYX.clamp_min(POWER_FLOOR))
-    return ((decibel.clamp(low, high) - low) / (high - low)).masked_fill(absent(s1_CYX), 0.0)
+    return (decibel.clamp(low, high) - low) / (high - low)
 
 
-def change_inputs(pair: Pair, rule: Normalisation) -> Pair:
+@dataclass(frozen=True)
+class PairMoments:
+    """Moments of both dates of both sensors."""
+
+    s2_before: Moments
+    s2_after: Moments
+    s1_before: Moments
+    s1_after: Moments
+
+    @classmethod
+    def of(cls, pair: Pair, rule: Normalisation) -> PairMoments:
+        """Of a pair of whole images."""
+        return cls(
+            s2_moments(pair.s2_before, rule),
+            s2_moments(pair.s2_after, rule),
+            s1_moments(pair.s1_before, rule),
+            s1_moments(pair.s1_after, rule),
+        )
+
+
+def change_inputs(pair: Pair, rule: Normalisation, moments: PairMoments | None = None) -> Pair:
     """Network inputs of a pair.
 
     What one date lacks is taken from the other too: a hole must not look like a change.
+
+    Parameters
+    ----------
+    pair : Pair
+        Physical values.
+    rule : Normalisation
+        Of the card.
+    moments : PairMoments, optional
+        Of the images that these are parts of; None: these are the images.
     """
+    own = moments or PairMoments.of(pair, rule)
     s2_hole = absent(pair.s2_before) | absent(pair.s2_after)
     s1_hole = absent(pair.s1_before) | absent(pair.s1_after)
     return Pair(
-        s2_input(pair.s2_before, rule).masked_fill(s2_hole, 0.0),
-        s2_input(pair.s2_after, rule).masked_fill(s2_hole, 0.0),
-        s1_input(pair.s1_before, rule).masked_fill(s1_hole, 0.0),
-        s1_input(pair.s1_after, rule).masked_fill(s1_hole, 0.0),
+        s2_input(pair.s2_before, rule, own.s2_before).masked_fill(s2_hole, 0.0),
+        s2_input(pair.s2_after, rule, own.s2_after).masked_fill(s2_hole, 0.0),
+        s1_input(pair.s1_before, rule, own.s1_before).masked_fill(s1_hole, 0.0),
+        s1_input(pair.s1_after, rule, own.s1_after).masked_fill(s1_hole, 0.0),
     )

@@ -18,14 +18,21 @@ S1_DB_RANGE = (-25.0, 0.0)
 class Normalisation(Frozen):
     """How physical values become network inputs; the same rule at training and at mapping.
 
-    Reflectance r of band b enters as ``(clip(r, *s2_clip) - s2_mean[b]) / s2_std[b]``; backscatter
-    as ``(clip(dB, *s1_db_clip) - low) / (high - low)``, that is in [0, 1].
+    Reflectance r of band b enters as ``(clip(r, *s2_clip) - mean) / std``; backscatter as
+    ``(clip(dB, *s1_db_clip) - low) / (high - low)``, that is in [0, 1], or standardised too.
     """
 
     s2_clip: tuple[float, float] = (0.0, 1.0)
+    s2_standardise: Literal["training", "image", "image_scalar"] = "training"
+    """Whose mean and standard deviation: those of the training set (``s2_mean``, ``s2_std``), or
+    of the image at hand, each date by itself, band by band or one pair for all bands (the
+    published code of Ebel et al. 2021). Those of the image take atmosphere, season and processing
+    level out, as far as they are gains and offsets."""
     s2_mean: tuple[float, ...] = ()
     s2_std: tuple[float, ...] = ()
     s1_db_clip: tuple[float, float] = S1_DB_RANGE
+    s1_standardise: Literal["none", "image"] = "none"
+    """``image``: scaled backscatter less its mean over the image, by its standard deviation."""
 
 
 class Training(Frozen):
@@ -46,8 +53,9 @@ class ModelCard(Frozen):
     name: str
     version: str
     title: str
-    task: Literal["change", "urban"]
-    family: Literal["two-branch", "missing-optical"]
+    task: Literal["change", "urban", "semantic-change"]
+    family: str
+    """Of the networks in :mod:`cdscale.models.families`."""
     network: dict[str, Any]
     """Keyword arguments of the family's constructor."""
     weights: str

@@ -1,55 +1,33 @@
-"""Text in, values out: the command line. Every command prints for people, or JSON with --json."""
+"""``plan``, ``run``, ``status``: a run from its spec to its report."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from cdscale import __version__
+from cdscale.cli.app import INCOMPLETE, AsJson, app
 from cdscale.cluster import check_choice, worker_count, worker_memory
 from cdscale.display import (
     err,
     out,
     print_json,
     progress_display,
-    show_answer,
     show_failures,
     show_missing,
-    show_next,
     show_plan,
     show_rest,
-    show_scores,
     show_selection,
     shown,
 )
-from cdscale.errors import CdscaleError, SpecError, StoreError, explain
-from cdscale.grid import Area, Tile
+from cdscale.errors import SpecError, StoreError, explain
+from cdscale.grid import Tile
 from cdscale.months import Months
 from cdscale.plan import Plan, check, freeze, price
 from cdscale.progress import EVERYTHING, Progress, Selection, StageStatus, status_of
-from cdscale.spec.base import read_yaml
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec, load_run
-
-INCOMPLETE, USER_ERROR, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
-CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
-"""What typer raises for wrong usage: click's own, or of the copy that newer releases bring."""
-
-app = typer.Typer(
-    name="cdscale",
-    help="From STAC catalogues to continental change maps.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-query = typer.Typer(help="Ask a store about a point or an area.", no_args_is_help=True)
-app.add_typer(query, name="query")
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The run's spec.")]
 AreaOption = Annotated[
@@ -61,18 +39,11 @@ PeriodOption = Annotated[
 OutputOption = Annotated[
     str | None, typer.Option(help="Folder for everything that is made.", metavar="DIR")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Unpublished = Annotated[
-    bool, typer.Option("--unpublished", help="Show months as well that are not complete.")
-]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the catalogue again.")]
 
 
 def _load(spec: Path, area: str | None, period: str | None, output: str | None) -> RunSpec:
     return load_run(spec, {"area": area, "period": period, "output": output})
-
-
-# ------------------------------------------------------------------------------------ plan, run
 
 
 @app.command()
@@ -194,9 +165,6 @@ def _report(progress: Progress, seconds: float, *, again: bool) -> Path:
     return folder / "report.html"
 
 
-# --------------------------------------------------------------------------------------- status
-
-
 @app.command()
 def status(
     spec: SpecFile,
@@ -246,154 +214,3 @@ def _write_geoparquet(progress: Progress, path: Path) -> None:
         raise StoreError(
             explain(f"cannot write {path}: {error.strerror}", do="Choose another file.")
         ) from None
-
-
-# ---------------------------------------------------------------------------------------- query
-
-
-@query.command()
-def point(
-    store: Annotated[Path, typer.Argument(help="cube.zarr, urban.zarr or change.zarr.")],
-    lon: Annotated[float, typer.Option(help="Longitude, degrees.")],
-    lat: Annotated[float, typer.Option(help="Latitude, degrees.")],
-    unpublished: Unpublished = False,
-    as_json: AsJson = False,
-) -> None:
-    """Every value of a store at one place, month by month."""
-    from cdscale.query import point as ask
-
-    show_answer(ask(store, lon, lat, unpublished=unpublished), as_json=as_json)
-
-
-@query.command()
-def area(
-    store: Annotated[Path, typer.Argument(help="cube.zarr, urban.zarr or change.zarr.")],
-    geojson: Annotated[Path, typer.Argument(help="Polygons in degrees.")],
-    unpublished: Unpublished = False,
-    as_json: AsJson = False,
-) -> None:
-    """What a store says of an area, month by month: means, and square kilometres of each class."""
-    from cdscale.query import area as ask
-
-    where = Area.from_geojson(read_yaml(geojson), where=str(geojson))
-    show_answer(ask(store, where, unpublished=unpublished), as_json=as_json)
-
-
-# ------------------------------------------------------------------------------- simulated data
-
-
-SIMULATED_SPEC = """\
-# A SIMULATED region: no place on Earth. Paths are relative to this file, the output to the current
-# folder.
-name: simulated
-catalogue: {folder}
-collections:
-  sentinel-2-l2a: planetary-computer-sentinel-2-l2a
-  sentinel-1-rtc: planetary-computer-sentinel-1-rtc
-area: {folder}/area.geojson
-period: {months}
-grid: {{preset: europe, tile: 256, chunk: 128}}
-models:
-  urban: {{card: urban-s1s2-sim}}
-  change: {{card: change-s1s2-oscd}}
-output: {output}
-"""
-
-
-@app.command()
-def simulate(
-    folder: Annotated[Path, typer.Argument(help="Folder for the catalogue.")],
-    seed: Annotated[int, typer.Option(help="Another seed, another place.")] = 0,
-    size: Annotated[int, typer.Option(help="Pixels of 10 m along a side.")] = 512,
-    period: Annotated[str, typer.Option(metavar="MONTHS")] = "2021-07..2022-08",
-) -> None:
-    """Write a SIMULATED region as a STAC catalogue of COGs, with its true change."""
-    from cdscale import simulate as simulation
-
-    region = simulation.Region(seed=seed, size_px=size, months=Months.parse(period))
-    out.print(f"Simulated region: {simulation.write(region, folder)}")
-
-
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Another seed, another place.")] = 0,
-    size: Annotated[int, typer.Option(help="Pixels of 10 m along a side.")] = 512,
-) -> None:
-    """Simulate a region, map its change from the catalogue to the mosaic, and score the result."""
-    from cdscale import simulate as simulation
-    from cdscale.store import open_dataset
-
-    region = simulation.Region(seed=seed, size_px=size)
-    out.print(f"Simulating a region of {size} x {size} pixels in {output / 'catalogue'} ...")
-    simulation.write(region, output / "catalogue")
-    spec_file = output / "simulated.yaml"
-    spec_file.write_text(
-        SIMULATED_SPEC.format(folder="catalogue", months=region.months, output=output / "run")
-    )
-    spec = load_run(spec_file)
-    code = run_job(spec, "local")
-    if code == 0:
-        with open_dataset(spec.folder / "change.zarr") as change:
-            box = spec.window().geobox(spec.lattice)
-            show_scores(simulation.score(change, simulation.truth(region, box)))
-        show_next(spec_file, spec)
-    raise typer.Exit(code)
-
-
-# ----------------------------------------------------------------------------------------- main
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        out.print(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    del version
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    del number, frame
-    raise KeyboardInterrupt
-
-
-def _system_trouble(error: OSError) -> str:
-    """A full disk, or a folder that was taken away while a command was at work."""
-    where = f" {error.filename}" if error.filename else ""
-    return explain(
-        f"the system refused{where}: {error.strerror}",
-        do="See to the disk and its rights, and run the same command again; what is done is kept.",
-    )
-
-
-def main() -> None:
-    """Entry point: one clear message and a status that says how it ended, never a traceback."""
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        code = app(standalone_mode=False)
-    except CdscaleError as error:
-        err.print(f"[red]error:[/] {escape(str(error))}")
-        code = USER_ERROR
-    except BrokenPipeError:  # whoever reads the output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = PIPE_CLOSED
-    except OSError as error:
-        if error.errno is None:  # a library's own, and no word of the system
-            raise
-        err.print(f"[red]error:[/] {escape(_system_trouble(error))}")
-        code = INCOMPLETE
-    except CLICK_ERROR as error:
-        error.show()
-        code = error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        code = INTERRUPTED
-    if code == INTERRUPTED:  # typer turns Ctrl-C into this status
-        err.print("Stopped; what is done is kept. Run the same command to go on.")
-    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,108 @@
+"""Change maps as GeoTIFF: the class in band 1, the score or probability in band 2.
+
+Shape suffixes: Y row, X column.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from cdscale.errors import StoreError, explain
+
+ABSENT = 255
+"""Class of pixels of which nothing can be said; the file masks them too."""
+
+
+@dataclass(frozen=True)
+class MapGrid:
+    """Where a map lies: that of the image, or nowhere (``crs`` None, identity)."""
+
+    width: int
+    height: int
+    crs: Any
+    transform: Any
+
+
+class ChangeMap:
+    """A map that is being written, block by block."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(
+        self,
+        change_YX: NDArray[np.bool_],
+        score_YX: NDArray[np.float32],
+        row: int = 0,
+        column: int = 0,
+    ) -> None:
+        """Write a block whose first pixel is at a row and a column.
+
+        Parameters
+        ----------
+        change_YX : array of bool
+            Where there is change.
+        score_YX : array of float32
+            Score or probability, NaN where nothing can be said.
+        row, column : int
+            Place of the block.
+        """
+        there_YX = np.isfinite(score_YX)
+        class_YX = np.where(there_YX, change_YX, ABSENT)
+        window = Window(column, row, score_YX.shape[1], score_YX.shape[0])
+        self._file.write(class_YX.astype(np.float32), 1, window=window)
+        self._file.write(score_YX.astype(np.float32), 2, window=window)
+        self._file.write_mask(there_YX, window=window)
+
+
+@contextmanager
+def change_map(path: Path, grid: MapGrid, method: str, score: str) -> Iterator[ChangeMap]:
+    """Write a change map; it appears under its name when it is whole.
+
+    GeoTIFF has one type for all bands: classes are 0 and 1 in float32, as the scores are.
+
+    Parameters
+    ----------
+    path : Path
+        Of the GeoTIFF.
+    grid : MapGrid
+        Its place.
+    method, score : str
+        What made it and what band 2 holds, for the file's tags.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(
+                part, "w", driver="GTiff", count=2, dtype="float32", width=grid.width,
+                height=grid.height, crs=grid.crs, transform=grid.transform, tiled=True,
+                blockxsize=256, blockysize=256, compress="deflate", predictor=3, bigtiff="if_safer",
+            ) as file:  # fmt: skip
+                file.update_tags(METHOD=method)
+                file.set_band_description(1, f"change (1 = change, 0 = none, {ABSENT} = absent)")
+                file.set_band_description(2, score)
+                yield ChangeMap(file)
+        os.replace(part, path)
+    except (RasterioError, OSError) as err:
+        raise StoreError(explain(f"cannot write {path}", got=" ".join(str(err).split()))) from None
+    finally:
+        part.unlink(missing_ok=True)
