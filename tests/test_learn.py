@@ -1,4 +1,4 @@
-"""Learning: the OSCD reader, drawn batches, training that resumes, cards that ship."""
+"""Learning: the OSCD reader, drawn batches, the equal-area grid, the urban network."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ import torch
 from rasterio import Affine
 
 from cdscale import models
-from cdscale.errors import ModelError, ReadError
-from cdscale.learn import augment, change, evaluate, export, urban
-from cdscale.learn.augment import Augment, draw_batch
+from cdscale.errors import ReadError
+from cdscale.learn import augment, evaluate, export, urban
+from cdscale.learn.augment import (
+    Augment,
+    Drawing,
+    Sampling,
+    draw_batch,
+    filled,
+    jittered,
+    window_size,
+)
 from cdscale.learn.data import oscd
 from cdscale.learn.losses import IGNORED, power_jaccard, similarity
-from cdscale.learn.recipe import ChangeRecipe, Optimiser
+from cdscale.learn.recipe import Optimiser
 from cdscale.learn.state import rate_at
-from cdscale.models.inputs import Pair, s1_input, s2_input
+from cdscale.models.inputs import Pair, change_inputs, s1_input, s2_input
 from cdscale.models.missing_optical import MissingOptical
-from cdscale.predict import Block, predict_change
 from cdscale.spec.card import Normalisation
-from cdscale.spec.run import S1_BANDS
 
-RECIPES = Path(change.__file__).parent / "recipes"
+RECIPES = Path(urban.__file__).parent / "recipes"
 BANDS = ("B02", "B04", "B11")
 
 # ------------------------------------------------------------------------------------------- OSCD
@@ -143,32 +149,110 @@ def test_real_cities_read(data_root: Path) -> None:
 # --------------------------------------------------------------------------------------- augment
 
 
-def scenes_of(root: Path) -> list[augment.Scene]:
-    return [change.scene_of(oscd.read_city(root, name, BANDS)) for name in ("aa", "bb", "cc")]
+IMAGE = Normalisation(s2_standardise="image", s1_standardise="image")
+
+
+def scenes_of(root: Path, side: int, rule: Normalisation = IMAGE) -> list[augment.Scene]:
+    cities = [oscd.read_city(root, name, BANDS) for name in ("aa", "bb", "cc")]
+    scenes = []
+    for city in cities:
+        assert city.label is not None
+        optical = torch.from_numpy(np.stack((city.s2_before, city.s2_after)))
+        orbit = oscd.radar(city)
+        radar = torch.from_numpy(np.stack((orbit.before, orbit.after)))
+        planes = (filled(x, side, math.nan) for x in (optical, radar))
+        label = filled(torch.from_numpy(city.label), side, IGNORED)
+        s2, s1 = planes
+        scenes.append(augment.Scene.of(s2, (s1,), label, rule))
+    return scenes
 
 
 PLAIN = Augment(
-    crop=64, resample=0, atmosphere=0, season=0, swap=0, hole=0, s1_drop=0, s1_gain_db=0,
+    resample=0, atmosphere=0, season=0, noise=0, swap=0, hole=0, s1_drop=0, s1_gain_db=0,
     s1_speckle=0,
 )  # fmt: skip
 
 
+def drawing(
+    rule: Augment, batch: int, norm: Normalisation = IMAGE, crop: int = 64, **sampling: Any
+) -> Drawing:
+    how = Sampling(crop=crop, batch=batch, **sampling)
+    return Drawing(BANDS, how, rule, norm)
+
+
 def test_a_plain_crop_is_a_piece_of_the_scene(miniature: Path) -> None:
     """Nothing is blurred or shifted when nothing is asked for; the label stays on its pixels."""
-    scenes = scenes_of(miniature)
+    scenes = scenes_of(miniature, 64)
     torch.manual_seed(0)
-    batch = draw_batch(scenes, BANDS, PLAIN, 8)
+    batch = draw_batch(scenes, drawing(PLAIN, 8))
     rise = batch.pair.s2_after[:, 0] - batch.pair.s2_before[:, 0]
     assert ((rise > 0.125) == (batch.label == 1)).all()
     known = torch.cat([scene.s2[:, 0].flatten() for scene in scenes])
     distance = batch.pair.s2_before[:, 0].flatten()[::97, None] - known[None, :]
-    assert distance.abs().min(dim=1).values.max() < 0.006
+    assert distance.abs().min(dim=1).values.max() == 0
+
+
+@pytest.mark.parametrize("whose", ["image", "image_scalar"])
+def test_moments_are_those_of_the_whole_scene(miniature: Path, whose: Any) -> None:
+    """A crop is standardised as its scene is; gains and offsets of a date leave no trace."""
+    rule = Normalisation(s2_clip=(-1, 3), s2_standardise=whose, s1_standardise="image")
+    scenes = scenes_of(miniature, 64, rule)[:1]
+    whole = change_inputs(
+        Pair(scenes[0].s2[0], scenes[0].s2[1], scenes[0].s1[0][0], scenes[0].s1[0][1]), rule
+    )
+    torch.manual_seed(3)
+    found = draw_batch(scenes, drawing(PLAIN, 4, rule)).inputs(rule)
+    for part, scene in zip(found.tensors(), whole.tensors(), strict=True):
+        values, known = part[:, 0].flatten()[::61, None], scene[0].flatten()[None]
+        assert (values - known).abs().min(dim=1).values.max() < 1e-5
+
+
+def test_gains_and_offsets_are_taken_off_again(miniature: Path) -> None:
+    rule = Normalisation(s2_clip=(-1, 3), s2_standardise="image")
+    strong = PLAIN.model_copy(update={"season": 0.2, "turn": False})
+    scenes = scenes_of(miniature, 128, rule)[:1]
+    how = Sampling(crop=128, batch=4)
+    torch.manual_seed(0)
+    varied = draw_batch(scenes, Drawing(BANDS, how, strong, rule))
+    torch.manual_seed(0)
+    plain = draw_batch(scenes, Drawing(BANDS, how, PLAIN.model_copy(update={"turn": False}), rule))
+    assert not torch.allclose(varied.pair.s2_after, plain.pair.s2_after, equal_nan=True, atol=0.02)
+    for one, other in zip(varied.inputs(rule).tensors(), plain.inputs(rule).tensors(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_jitter_leaves_holes_and_radar_alone(miniature: Path) -> None:
+    rule = PLAIN.model_copy(update={"hole": 1.0, "jitter": 0.2})
+    torch.manual_seed(0)
+    inputs = draw_batch(scenes_of(miniature, 64), drawing(rule, 6)).inputs(IMAGE)
+    found = jittered(inputs, rule)
+    holes = (inputs.s2_before == 0).all(dim=1)
+    assert holes.any()
+    assert ((found.s2_before == 0).all(dim=1) == holes).all()
+    assert not torch.equal(found.s2_before, inputs.s2_before)
+    torch.testing.assert_close(found.s1_after, inputs.s1_after, rtol=0, atol=0)
+    assert jittered(inputs, PLAIN) is inputs
+
+
+def test_crops_are_sampled_as_asked(miniature: Path) -> None:
+    """Round a changed pixel in the middle, or the best of several."""
+    scenes = scenes_of(miniature, 32)
+    torch.manual_seed(0)
+    centred = draw_batch(scenes, drawing(PLAIN, 16, crop=15, near_change=1.0, centred=True))
+    assert (centred.label[:, 7, 7] == 1).float().mean() > 0.8  # not so at the border
+    shares = []
+    for candidates in (1, 20):
+        torch.manual_seed(0)
+        batch = draw_batch(scenes, drawing(PLAIN, 64, crop=16, candidates=candidates))
+        shares.append(float((batch.label == 1).float().mean()))
+    assert shares[1] > 1.5 * shares[0]
 
 
 def test_a_drawn_batch_is_what_it_says(miniature: Path) -> None:
-    rule = Augment(crop=64, hole=1.0)
+    rule = Augment(hole=1.0)
+    scenes = scenes_of(miniature, window_size(64, rule))
     torch.manual_seed(1)
-    batch = draw_batch(scenes_of(miniature), BANDS, rule, 12)
+    batch = draw_batch(scenes, drawing(rule, 12))
     assert batch.pair.s2_before.shape == (12, 3, 64, 64)
     assert batch.pair.s1_after.shape == (12, 1, 64, 64)
     assert set(batch.label.unique().tolist()) <= {0, 1, IGNORED}
@@ -176,15 +260,14 @@ def test_a_drawn_batch_is_what_it_says(miniature: Path) -> None:
     assert (holes == (batch.label == IGNORED)).all()
     assert torch.isnan(batch.pair.s1_before).flatten(1).all(1).any()
     torch.manual_seed(1)
-    again = draw_batch(scenes_of(miniature), BANDS, rule, 12)
+    again = draw_batch(scenes, drawing(rule, 12))
     for x, y in zip(batch.pair.tensors(), again.pair.tensors(), strict=True):
         torch.testing.assert_close(x, y, equal_nan=True, rtol=0, atol=0)
 
 
 def test_change_is_drawn_more_often_than_it_occurs(miniature: Path) -> None:
     torch.manual_seed(2)
-    rule = PLAIN.model_copy(update={"near_change": 1.0})
-    batch = draw_batch(scenes_of(miniature), BANDS, rule, 16)
+    batch = draw_batch(scenes_of(miniature, 64), drawing(PLAIN, 16, near_change=1.0))
     assert (batch.label == 1).flatten(1).any(1).all()
 
 
@@ -206,92 +289,6 @@ def test_vegetation_of_one_date_turns_to_soil_and_nothing_else_does() -> None:
 
 
 # -------------------------------------------------------------------------------------- training
-
-
-def a_recipe(**optimiser: Any) -> ChangeRecipe:
-    plain: dict[str, Any] = {
-        "name": "mini",
-        "version": "1",
-        "title": "A miniature",
-        "s2_bands": BANDS,
-        "s1_bands": ("vv",),
-        "network": {"skip": "symmetric", "bottleneck": "symmetric", "dropout": 0.0},
-        "s2_clip": (0.0, 1.0),
-        "s1_db_clip": (-25.0, 5.0),
-        "split": {"train": ("aa", "bb"), "val": ("cc",), "show": ("aa",)},
-        "optimiser": {"steps": 30, "batch": 4, "rate": 3e-3, "weight_decay": 0, "warmup": 3}
-        | {"ema": 0.8, "bf16": False, "threads": 1}
-        | optimiser,
-        "loss": {"lambda_fp": 10.0, "jaccard": 1.0},
-        "augment": PLAIN.model_dump() | {"crop": 32},
-        "seed": 3,
-        "validate_every": 10,
-        "licence": "none",
-        "limits": ("a toy",),
-    }
-    return ChangeRecipe.model_validate(plain)
-
-
-@pytest.fixture(scope="session")
-def trained(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("run")
-    change.train(a_recipe(), miniature, out)
-    return out
-
-
-def test_a_tiny_set_is_learnt_and_shipped(miniature: Path, trained: Path, tmp_path: Path) -> None:
-    """From pixels to a card that the registry loads and prediction runs."""
-    result = export.Result.read(trained / "best.safetensors").rounded()
-    card = evaluate.evaluate(a_recipe(), miniature, result)
-    assert card.accuracy["val"]["native"]["s1s2"]["pooled"]["f1"] > 0.9
-    assert card.accuracy["show"]["native"]["s2"]["cities"]["aa"]["f1"] > 0.9
-    assert card.accuracy["val"]["equal_area"]["s2"]["pooled"]["f1"] > 0.7
-    path = export.ship(card, result, tmp_path)
-    shipped = models.load_card(str(path))
-    network = models.load(shipped, folder=tmp_path)
-    city = oscd.read_city(miniature, "aa", BANDS)
-    around = ((0, 0), (shipped.halo, shipped.halo), (shipped.halo, shipped.halo))
-    before, after = (
-        Block.without_radar(np.pad(x, around, constant_values=np.nan), 1)
-        for x in (city.s2_before, city.s2_after)
-    )
-    tiled = predict_change(network, shipped, before, after)
-    assert path.with_name(shipped.weights).stat().st_size < 6e6
-    whole = change.map_city(network, oscd.without_s1(city), shipped.normalisation)
-    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
-
-
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(
-    miniature: Path, trained: Path, tmp_path: Path
-) -> None:
-    recipe = a_recipe()
-    stopped = recipe.model_copy(
-        update={"optimiser": recipe.optimiser.model_copy(update={"steps": 10})}
-    )
-    # The learning rate follows the number of steps: hold it to that of the whole run.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "cdscale.learn.state.rate_at", lambda step, _: rate_at(step, recipe.optimiser)
-        )
-        change.train(stopped, miniature, tmp_path)
-    change.train(recipe, miniature, tmp_path)
-    for name in ("last", "best"):
-        once = (trained / f"{name}.safetensors").read_bytes()
-        assert (tmp_path / f"{name}.safetensors").read_bytes() == once
-    rows = (tmp_path / "curve.csv").read_text("utf-8").splitlines()
-    assert [row.split(",")[0] for row in rows] == ["step", "10", "20", "30"]
-
-
-def test_a_checkpoint_of_another_network_is_refused(
-    miniature: Path, trained: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "last.safetensors").write_bytes((trained / "best.safetensors").read_bytes())
-    with pytest.raises(ModelError, match="no checkpoint of this recipe"):
-        change.train(a_recipe(), miniature, tmp_path)
-    with pytest.raises(ModelError, match="not the best of a training run"):
-        export.Result.read(trained / "last.safetensors")
-    with pytest.raises(ModelError, match="cannot read weights"):
-        export.Result.read(tmp_path / "nothing.safetensors")
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:
@@ -415,17 +412,7 @@ def test_regions_that_are_not_there_or_do_not_fit_are_refused(
 # --------------------------------------------------------------------------------------- recipes
 
 
-def test_shipped_recipes_read_and_keep_cities_apart() -> None:
-    recipe = ChangeRecipe.read(RECIPES / "change-s1s2-oscd.yaml")
-    split = recipe.split
-    assert len({*split.train, *split.val, *split.show}) == 14
-    assert len(split.train) + len(split.val) + len(split.show) == 14
-    for neighbours in ({"paris", "bercy", "saclay_e"}, {"rennes", "nantes"}):
-        homes = [set(part) & neighbours for part in (split.train, split.val, split.show)]
-        assert sum(bool(home) for home in homes) == 1
-    assert set(recipe.s2_bands) <= set(augment.PATH_REFLECTANCE) & set(augment.BARE_SOIL)
-    # Radar goes by the names that cubes give it: another spelling would pass for "no radar".
-    assert set(recipe.s1_bands) <= set(S1_BANDS)
+def test_the_simulated_recipe_reads_and_keeps_regions_apart() -> None:
     sim = urban.UrbanRecipe.read(RECIPES / "urban-s1s2-sim.yaml")
     assert sim.simulated
     assert not {*sim.split.train} & {*sim.split.val, *sim.split.show}

@@ -213,6 +213,12 @@ def test_a_part_of_an_image_is_standardised_by_the_whole() -> None:
     assert not torch.equal(change_inputs(cut, rule).s2_before, part.s2_before)
 
 
+def test_a_sensor_without_channels_has_nothing_to_standardise() -> None:
+    rule = Normalisation(s2_standardise="image", s1_standardise="image")
+    nothing = torch.zeros(1, 0, 8, 8)
+    assert s2_input(nothing, rule).shape == s1_input(nothing, rule).shape == nothing.shape
+
+
 def test_gain_and_offset_of_a_date_make_no_difference_to_the_image_rule() -> None:
     rule = Normalisation(s2_clip=(-9, 9), s2_standardise="image")
     s2 = torch.rand(2, 3, 24, 24)

@@ -15,7 +15,15 @@ from cdscale import models
 from cdscale.errors import ModelError
 from cdscale.models import missing_optical, two_branch
 from cdscale.models.inputs import Pair, change_inputs, s1_input, s2_input
-from cdscale.predict import Block, Floats, Tiling, predict_change, predict_urban
+from cdscale.predict import (
+    Block,
+    Floats,
+    Tiling,
+    predict_change,
+    predict_urban,
+    turned,
+    turned_back,
+)
 from cdscale.spec.card import ModelCard, Normalisation
 
 ATOL = 5e-6
@@ -226,3 +234,117 @@ def test_bfloat16_says_much_the_same() -> None:
     rough = predict_urban(half, URBAN, block).probability_YX
     assert rough.dtype == np.float32
     np.testing.assert_allclose(rough, exact, atol=0.05)
+
+
+# ------------------------------------------------------------------------- orientations, moments
+
+
+class Aside(nn.Module):
+    """Logits of change: the first band of date 1, one column to the left. It learns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, s2: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        there = torch.roll(s2[:, :1], -1, dims=-1)
+        return torch.cat((torch.zeros_like(there), there), dim=1)
+
+
+IDENTITY = Normalisation(s2_clip=(-9.0, 9.0), s2_mean=(0.0, 0.0), s2_std=(1.0, 1.0))
+
+
+def a_ramp(card: ModelCard, shape: tuple[int, int]) -> Block:
+    """No two pixels alike."""
+    full = tuple(n + 2 * card.halo for n in shape)
+    ramp = np.arange(full[0] * full[1], dtype=np.float32).reshape(full) / np.float32(4e4)
+    return Block.without_radar(np.stack((ramp, ramp)), 1)
+
+
+def test_orientations_are_eight_and_each_is_turned_back_exactly() -> None:
+    ramp = torch.arange(2 * 24.0).reshape(2, 4, 6)
+    seen = [turned(ramp, k) for k in range(8)]
+    assert torch.equal(seen[0], ramp)
+    assert len({tuple(x.flatten().tolist()) for x in seen}) == 8
+    for k, x in enumerate(seen):
+        assert torch.equal(turned_back(x, k), ramp)
+
+
+def test_augmentation_averages_what_the_network_says_of_every_orientation() -> None:
+    """A network that looks one pixel aside looks, on the mean, at all four neighbours alike."""
+    card = CHANGE.model_copy(update={"normalisation": IDENTITY})
+    block = a_ramp(card, (32, 48))
+    found = predict_change(Aside(), card, block, block, Tiling(core=16, tta="d4"))
+    halo = card.halo
+    says = torch.from_numpy(block.s2_BYX[0]).sigmoid()
+    beside = [torch.roll(says, by, dims) for by in (-1, 1) for dims in (0, 1)]
+    expected = torch.stack(beside).mean(dim=0)[halo:-halo, halo:-halo]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    plain = predict_change(Aside(), card, block, block, Tiling(core=16))
+    np.testing.assert_allclose(plain, beside[1][halo:-halo, halo:-halo], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("core", [16, 32, 48])
+def test_tiled_equals_whole_bit_for_bit_in_every_orientation(core: int) -> None:
+    card = CHANGE.model_copy(update={"normalisation": IDENTITY})
+    before, after = a_ramp(card, (40, 70)), a_block(1, (40, 70), 0.1)
+    whole = predict_change(Aside(), card, before, after, Tiling(core=1024, tta="d4"))
+    tiled = predict_change(Aside(), card, before, after, Tiling(core, 2, "d4"))
+    np.testing.assert_array_equal(tiled, whole)
+
+
+def test_tiled_equals_whole_of_a_real_network_with_augmentation() -> None:
+    block = a_block(0, (40, 33), 0.05, URBAN)
+    whole = predict_urban(URBAN_NET, URBAN, block, Tiling(core=1024, tta="d4"))
+    tiled = predict_urban(URBAN_NET, URBAN, block, Tiling(core=16, batch=2, tta="d4"))
+    np.testing.assert_allclose(tiled.probability_YX, whole.probability_YX, rtol=0, atol=ATOL)
+
+
+def test_a_card_says_how_it_predicts_and_the_caller_overrides() -> None:
+    card = URBAN.model_copy(update={"tta": "d4"})
+    block = a_block(0, (32, 32), 0.1, URBAN)
+    plain = predict_urban(URBAN_NET, URBAN, block).probability_YX
+    by_card = predict_urban(URBAN_NET, card, block).probability_YX
+    asked = predict_urban(URBAN_NET, URBAN, block, Tiling(tta="d4")).probability_YX
+    refused = predict_urban(URBAN_NET, card, block, Tiling(tta="none")).probability_YX
+    np.testing.assert_array_equal(by_card, asked)
+    np.testing.assert_array_equal(refused, plain)
+    assert np.nanmax(np.abs(by_card - plain)) > 1e-4
+
+
+@pytest.mark.parametrize("standardise", ["image", "image_scalar"])
+def test_windows_share_the_moments_of_their_block(standardise: Any) -> None:
+    """Bit for bit for a network that looks at single pixels, whatever the windows."""
+    rule = Normalisation(s2_standardise=standardise, s1_standardise="image")
+    card = CHANGE.model_copy(update={"normalisation": rule})
+    before, after = a_block(0, (40, 70), 0.1), a_block(1, (40, 70), 0.1)
+    found = [
+        predict_change(Aside(), card, before, after, Tiling(core)) for core in (16, 32, 48, 1024)
+    ]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    # The network sees standardised reflectance: another gain of the block is not seen.
+    brighter = Block(before.s2_BYX * 1.5, before.s1_PYX)
+    again = predict_change(Aside(), card, brighter, after, Tiling(32))
+    np.testing.assert_allclose(again, found[0], rtol=0, atol=1e-5)
+
+
+def test_windows_of_a_real_network_share_the_moments_of_their_block() -> None:
+    rule = Normalisation(s2_standardise="image", s1_standardise="image")
+    card = CHANGE.model_copy(update={"normalisation": rule})
+    # A bright half: windows by themselves would have moments of their own.
+    before, after = a_block(0, (33, 64)), a_block(1, (33, 64))
+    before.s2_BYX[:, :, : before.s2_BYX.shape[2] // 2] += 0.4
+    whole = predict_change(CHANGE_NET, card, before, after, Tiling(core=1024))
+    tiled = predict_change(CHANGE_NET, card, before, after, Tiling(core=32))
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=ATOL)
+
+
+def test_a_card_without_radar_says_nothing_where_no_optical_was_seen() -> None:
+    card = CHANGE.model_copy(update={"s1_bands": (), "normalisation": IDENTITY})
+    block = a_block(3, (32, 32), 0.3)
+    bare = Block.without_radar(block.s2_BYX, 0)
+    found = predict_change(Aside(), card, bare, bare, Tiling(16))
+    halo = card.halo
+    seen = np.isfinite(block.s2_BYX[0, halo:-halo, halo:-halo])
+    np.testing.assert_array_equal(np.isfinite(found), seen)

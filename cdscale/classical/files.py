@@ -6,7 +6,7 @@ Shape suffixes: B band, Y row, X column.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,7 +48,7 @@ class RasterPair:
     width, height : int
         In pixels.
     crs, transform : Any
-        Of date 1, or None and the identity where it has no place.
+        Of the file that has a place, date 1 first; None and the identity where neither has.
     halo, side : int
         Context and size of a block.
     """
@@ -74,9 +74,10 @@ class RasterPair:
         """
         with _opened(before) as one, _opened(after) as two:
             _check_alike(before, one, after, two)
-            return cls(
-                before, after, len(_bands(one)), one.width, one.height, one.crs, one.transform
-            )
+            # One of them may be a plain picture on the grid of the other.
+            placed = one if one.crs or not two.crs else two
+            crs, transform = placed.crs, placed.transform
+            return cls(before, after, len(_bands(one)), one.width, one.height, crs, transform)
 
     def cut(self, side: int, halo: int) -> RasterPair:
         """The same pair in other blocks."""
@@ -85,26 +86,41 @@ class RasterPair:
     @property
     def whole(self) -> Pair:
         """Both files at once."""
-        return next(iter(self.cut(max(self.width, self.height), 0)))
+        return self.part(slice(0, self.height), slice(0, self.width))
+
+    def part(self, rows: slice, columns: slice) -> Pair:
+        """Some rows and columns of both files, without context.
+
+        Raises
+        ------
+        ReadError
+            When the files do not give them.
+        """
+        return next(self.cut(self.side, 0)._parts([(rows, columns)]))
 
     def __iter__(self) -> Iterator[Pair]:
         """The blocks, read when they are asked for."""
-        with _opened(self.before) as one, _opened(self.after) as two:
-            for row in range(0, self.height, self.side):
-                for column in range(0, self.width, self.side):
-                    first = self._read(one, row, column)
-                    second = self._read(two, row, column)
-                    yield Pair(first, second, self.halo, row, column)
-
-    def _read(self, file: Any, row: int, column: int) -> Image:
-        """One block of one file with its context; NaN beyond the file and where absent."""
-        rows, columns = (
-            min(self.side, length - first) + 2 * self.halo
-            for first, length in ((row, self.height), (column, self.width))
+        return self._parts(
+            (
+                slice(row, min(row + self.side, self.height)),
+                slice(left, min(left + self.side, self.width)),
+            )
+            for row in range(0, self.height, self.side)
+            for left in range(0, self.width, self.side)
         )
-        top, left = row - self.halo, column - self.halo
+
+    def _parts(self, places: Iterable[tuple[slice, slice]]) -> Iterator[Pair]:
+        with _opened(self.before) as one, _opened(self.after) as two:
+            for rows, columns in places:
+                first, second = (self._read(file, rows, columns) for file in (one, two))
+                yield Pair(first, second, self.halo, rows.start, columns.start)
+
+    def _read(self, file: Any, rows: slice, columns: slice) -> Image:
+        """One block of one file with its context; NaN beyond the file and where absent."""
+        top, left = rows.start - self.halo, columns.start - self.halo
+        bottom, right = rows.stop + self.halo, columns.stop + self.halo
         y0, x0 = max(top, 0), max(left, 0)
-        y1, x1 = min(top + rows, self.height), min(left + columns, self.width)
+        y1, x1 = min(bottom, self.height), min(right, self.width)
         window = Window(x0, y0, x1 - x0, y1 - y0)
         try:
             values_BYX = file.read(_bands(file), window=window, out_dtype="float64")
@@ -112,9 +128,8 @@ class RasterPair:
         except (RasterioError, OSError) as err:
             raise _unreadable(Path(file.name), err) from None
         values_BYX[:, ~there_YX] = np.nan
-        place = (slice(None), slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-        block_BYX = np.full((len(values_BYX), rows, columns), np.nan)
-        block_BYX[place] = values_BYX
+        block_BYX = np.full((len(values_BYX), bottom - top, right - left), np.nan)
+        block_BYX[:, y0 - top : y1 - top, x0 - left : x1 - left] = values_BYX
         return block_BYX
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from cdscale import __version__
-from cdscale.cli import data, detecting, networks, queries, runs, simulated
+from cdscale.cli import data, detecting, measuring, networks, queries, runs, simulated, training
 from cdscale.cli.app import CLICK_ERROR, INCOMPLETE, INTERRUPTED, PIPE_CLOSED, USER_ERROR, app
 from cdscale.cli.runs import run_job
 from cdscale.cli.simulated import SIMULATED_SPEC
@@ -25,11 +25,13 @@ __all__ = [
     "data",
     "detecting",
     "main",
+    "measuring",
     "networks",
     "queries",
     "run_job",
     "runs",
     "simulated",
+    "training",
 ]
 """Whoever imports a module of commands has them in the application."""
 

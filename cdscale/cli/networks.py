@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 from cdscale.cli.app import AsJson, app
 from cdscale.display import out, print_json
 from cdscale.models import family_of, list_cards, load_card
+from cdscale.spec.card import ModelCard, card_path
 
 models = typer.Typer(help="Networks with weights: what they are for, and what they are worth.")
 app.add_typer(models, name="models", no_args_is_help=True)
@@ -47,6 +49,7 @@ def show(
         "": card.title,
         "version": card.version,
         "network": f"{card.family} ({family_of(card).source})",
+        "predicts": _way(card),
         "reads": " ".join((*card.s2_bands, *card.s1_bands)),
         "says": ", ".join(f"{code} {what}" for code, what in card.classes.items()),
         "threshold": f"{card.threshold:g}",
@@ -64,6 +67,36 @@ def show(
     out.print(table)
     for line in _figures(card.accuracy):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@models.command()
+def join(
+    cards: Annotated[list[str], typer.Argument(help="Two or more models or .card.yaml files.")],
+    name: Annotated[str, typer.Option(help="Name of the ensemble.")],
+    to: Annotated[Path, typer.Option(help="Folder for its weights and card.")] = Path(),
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="By default the mean over members.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make one model of several alike: it says the mean of their probabilities."""
+    from cdscale.models.ensemble import join as make
+
+    card = make(cards, name, to, threshold)
+    if as_json:
+        print_json(card)
+        return
+    out.print(
+        f"{card_path(to, card.name)}: {card.members} members, threshold {card.threshold:g}; "
+        "its accuracy is to be measured with `cdscale evaluate`",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _way(card: ModelCard) -> str:
+    """How many networks, and in how many orientations."""
+    members = f"mean of {card.members} networks" if card.members > 1 else "one network"
+    return members + (", eight orientations each" if card.tta == "d4" else "")
 
 
 def _figures(found: object, path: str = "") -> list[str]:

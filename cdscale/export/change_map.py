@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,9 @@ class ChangeMap:
 
 
 @contextmanager
-def change_map(path: Path, grid: MapGrid, method: str, score: str) -> Iterator[ChangeMap]:
+def change_map(
+    path: Path, grid: MapGrid, method: str, score: str, what: str = "change"
+) -> Iterator[ChangeMap]:
     """Write a change map; it appears under its name when it is whole.
 
     GeoTIFF has one type for all bands: classes are 0 and 1 in float32, as the scores are.
@@ -81,6 +83,8 @@ def change_map(path: Path, grid: MapGrid, method: str, score: str) -> Iterator[C
         Its place.
     method, score : str
         What made it and what band 2 holds, for the file's tags.
+    what : str
+        What class 1 is.
 
     Raises
     ------
@@ -98,11 +102,12 @@ def change_map(path: Path, grid: MapGrid, method: str, score: str) -> Iterator[C
                 blockxsize=256, blockysize=256, compress="deflate", predictor=3, bigtiff="if_safer",
             ) as file:  # fmt: skip
                 file.update_tags(METHOD=method)
-                file.set_band_description(1, f"change (1 = change, 0 = none, {ABSENT} = absent)")
+                file.set_band_description(1, f"{what} (1 = {what}, 0 = none, {ABSENT} = absent)")
                 file.set_band_description(2, score)
                 yield ChangeMap(file)
         os.replace(part, path)
     except (RasterioError, OSError) as err:
         raise StoreError(explain(f"cannot write {path}", got=" ".join(str(err).split()))) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            part.unlink()

@@ -1,7 +1,14 @@
-"""Random crops of OSCD cities, made to look like the cubes that the network will be run on.
+"""Random crops of labelled pairs, made to look like the cubes that the network will be run on.
 
 Cubes are resampled bilinearly to another grid, come as top-of-atmosphere or surface reflectance, in
 any season, and sometimes without radar: each of these is a random operation here.
+
+Where a card standardises by the image at hand, that image is the whole scene, not the crop, and it
+is the scene as augmented. Gains and offsets move its moments as they move its pixels, so these are
+known without touching the pixels outside the crop: ``mean' = (mean + offset) gain``, ``std' = std
+gain``. What clips, and what befalls a part of the crop alone (soil, noise, holes), is taken to
+leave the moments of the scene as they are. Standardising by the image thus undoes gains and
+offsets, in training as in mapping, all but what clips; ``jitter`` varies what is left.
 
 Shape suffixes: B sample, C channel, Y row, X column.
 """
@@ -10,14 +17,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cdscale.learn.losses import IGNORED
-from cdscale.models.inputs import Pair
+from cdscale.learn.labels import IGNORED
+from cdscale.models.inputs import (
+    FLAT,
+    Moments,
+    Pair,
+    PairMoments,
+    change_inputs,
+    s1_moments,
+    s2_moments,
+)
 from cdscale.spec.base import Frozen
+from cdscale.spec.card import Normalisation
 
 PATH_REFLECTANCE = {
     "B02": 0.075, "B03": 0.045, "B04": 0.030, "B05": 0.025, "B06": 0.015,
@@ -34,14 +51,39 @@ BARE_SOIL = {
 
 _FIELDS = 48
 """Parcels that a crop is cut into when vegetation goes field by field."""
+_UNCHANGED_WEIGHT = 5
+"""Of a candidate crop without a changed pixel."""
+
+
+class Sampling(Frozen):
+    """Which crops make an epoch."""
+
+    crop: int = 96
+    """Rows and columns."""
+    batch: int = 16
+    crops_per_epoch: int = 3200
+    scenes: Literal["alike", "area_root", "area"] = "area_root"
+    """A scene is drawn with a weight of 1, of the root of its area (large ones have more to show,
+    but neighbouring crops are alike), or of its area (as if all crops of all were listed)."""
+    near_change: float = 0.0
+    """Probability that a crop is drawn round a changed pixel instead of anywhere."""
+    centred: bool = False
+    """Such a changed pixel is the central one, not anywhere inside."""
+    candidates: int = 1
+    """Of so many crops of a scene one is taken, weighted by its changed pixels plus 5 (S. Hafner et
+    al., GRSL 2021)."""
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch; what does not fill one is left out."""
+        return self.crops_per_epoch // self.batch
 
 
 class Augment(Frozen):
     """Sizes of the random operations."""
 
-    crop: int = 96
-    near_change: float = 0.5
-    """Probability that a crop is drawn round a changed pixel instead of anywhere."""
+    turn: bool = True
+    """Mirrored or not, and turned by 0, 90, 180 or 270 degrees."""
     resample: float = 0.75
     """Probability that a sample is resampled to another grid at all."""
     scale: float = 1.25
@@ -52,8 +94,12 @@ class Augment(Frozen):
     """1: anything from top-of-atmosphere to over-corrected surface reflectance."""
     season: float = 0.06
     """Standard deviation of a date's gain over all bands; half of it again per band."""
+    noise: float = 0.002
+    """Standard deviation of noise of reflectance."""
     phenology: float = 0.0
     """Probability that vegetation of one date is replaced by soil, field by field or everywhere."""
+    jitter: float = 0.0
+    """Standard deviation of gain and offset of each band and date *after* standardisation."""
     swap: float = 0.5
     hole: float = 0.1
     """Probability of a rectangle without optical pixels."""
@@ -64,90 +110,210 @@ class Augment(Frozen):
 
 @dataclass(frozen=True)
 class Scene:
-    """One labelled pair in memory: S2 (2, B, Y, X), S1 of each orbit (2, P, Y, X), label (Y, X)."""
+    """One labelled pair in memory: S2 (2, B, Y, X), S1 of each orbit (2, P, Y, X), label (Y, X).
+
+    Moments are those of each band of the whole scene, (2, C, 1, 1).
+    """
 
     s2: Tensor
     s1: tuple[Tensor, ...]
     label: Tensor
     changed: Tensor
     """Row and column of each changed pixel, (N, 2)."""
+    s2_moments: Moments
+    s1_moments: tuple[Moments, ...]
+
+    @classmethod
+    def of(cls, s2: Tensor, s1: tuple[Tensor, ...], label: Tensor, rule: Normalisation) -> Scene:
+        """Find the changed pixels, and the moments where the rule asks for those of the image.
+
+        Parameters
+        ----------
+        s2 : Tensor
+            Reflectance (2, B, Y, X), NaN where absent.
+        s1 : tuple of Tensor
+            Linear power (2, P, Y, X) of each orbit; at least one, all NaN where there is no radar.
+        label : Tensor
+            (Y, X).
+        rule : Normalisation
+            How the network will see them.
+        """
+        channels, polarisations = s2.shape[1], s1[0].shape[1]
+        of_s2, of_s1 = _no_moments(channels), (_no_moments(polarisations),) * len(s1)
+        if rule.s2_standardise != "training":
+            by_band = rule.model_copy(update={"s2_standardise": "image"})
+            of_s2 = s2_moments(s2, by_band)
+        if rule.s1_standardise != "none":
+            of_s1 = tuple(s1_moments(orbit, rule) for orbit in s1)
+        return cls(s2, s1, label, torch.nonzero(label == 1), of_s2, of_s1)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Physical pair and label (B, Y, X) with IGNORED where nothing can be learnt."""
+    """Physical pair and label (B, Y, X) with IGNORED where nothing can be learnt.
+
+    Moments are those of each band of the augmented scenes that the crops are of, (B, C, 1, 1), and
+    mean nothing where the rule does not ask for them.
+    """
 
     pair: Pair
     label: Tensor
+    moments: PairMoments
+
+    def inputs(self, rule: Normalisation) -> Pair:
+        """What the network is given."""
+        own = self.moments
+        before, after = own.s2_before, own.s2_after
+        if rule.s2_standardise == "training":
+            before = after = s2_moments(self.pair.s2_before, rule)
+        elif rule.s2_standardise == "image_scalar":
+            before, after = _joint(before), _joint(after)
+        moments = PairMoments(before, after, own.s1_before, own.s1_after)
+        return change_inputs(self.pair, rule, moments)
 
 
-def draw_batch(scenes: list[Scene], bands: tuple[str, ...], rule: Augment, size: int) -> Batch:
+def jittered(pair: Pair, rule: Augment) -> Pair:
+    """Network inputs whose optical bands have another gain and offset each; holes stay 0."""
+    if rule.jitter == 0:
+        return pair
+
+    def vary(x_BCYX: Tensor) -> Tensor:
+        gain, offset = (rule.jitter * torch.randn(*x_BCYX.shape[:2], 1, 1) for _ in range(2))
+        hole = (x_BCYX == 0).all(dim=1, keepdim=True)
+        return (x_BCYX * (1 + gain) + offset).masked_fill(hole, 0.0)
+
+    return Pair(vary(pair.s2_before), vary(pair.s2_after), pair.s1_before, pair.s1_after)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How crops are drawn: which bands the scenes have, which crops, how augmented, how fed."""
+
+    bands: tuple[str, ...]
+    sampling: Sampling
+    augment: Augment
+    normalisation: Normalisation
+
+
+def draw_batch(scenes: list[Scene], how: Drawing) -> Batch:
     """Random crops, augmented; randomness is that of torch's global generator.
 
-    Cities are drawn with weight proportional to the square root of their area: large ones have
-    more to show, but neighbouring crops are alike.
+    Every scene must be at least :func:`window_size` pixels a side: :func:`filled` sees to it.
     """
-    areas = torch.tensor([float(scene.label.numel()) for scene in scenes]).sqrt()
-    picked = torch.multinomial(areas, size, replacement=True).tolist()
-    windows = [_window(scenes[index], rule) for index in picked]
-    s2, s1, label = (torch.stack(parts) for parts in zip(*windows, strict=True))
-    s2, s1, label = _resample(s2, s1, label, rule)
-    s2 = _radiometry(_phenology(s2, bands, rule), bands, rule)
-    s1 = _speckle(s1, rule)
+    sampling, rule = how.sampling, how.augment
+    areas = torch.tensor([float(scene.label.numel()) for scene in scenes])
+    weights = areas ** {"alike": 0.0, "area_root": 0.5, "area": 1.0}[sampling.scenes]
+    picked = torch.multinomial(weights, sampling.batch, replacement=True).tolist()
+    windows = [_window(scenes[index], sampling, rule) for index in picked]
+    s2, s1, label, *moments = (torch.stack(parts) for parts in zip(*windows, strict=True))
+    s2_mean, s2_std, s1_mean, s1_std = moments
+    if rule.resample > 0:
+        s2, s1, label = _resample(s2, s1, label, (sampling.crop, rule))
+    offset, gain = _radiometry(sampling.batch, how.bands, rule)
+    s2 = _phenology(s2, how.bands, rule)
+    s2 = s2.add_(offset).mul_(gain)
+    if rule.noise:
+        s2.add_(torch.randn_like(s2), alpha=rule.noise)
+    s2.clamp_min_(0.0)
+    s1, decibel = _speckle(s1, rule)
     s2, label = _holes(s2, label, rule)
-    swapped = (torch.rand(size) < rule.swap)[:, None, None, None, None]
-    s2, s1 = (torch.where(swapped, x.flip(1), x) for x in (s2, s1))
-    return Batch(Pair(s2[:, 0], s2[:, 1], s1[:, 0], s1[:, 1]), label)
+    low, high = how.normalisation.s1_db_clip
+    swapped = torch.rand(sampling.batch) < rule.swap
+    dated = (
+        s2, s1, (s2_mean + offset) * gain, s2_std * gain, s1_mean + decibel / (high - low), s1_std,
+    )  # fmt: skip
+    dates = [_swap(x, swapped).unbind(1) for x in dated]
+    (s2_1, s2_2), (s1_1, s1_2) = dates[:2]
+    of_s2, of_s1 = (
+        [Moments(mean, std) for mean, std in zip(dates[k], dates[k + 1], strict=True)]
+        for k in (2, 4)
+    )
+    return Batch(Pair(s2_1, s2_2, s1_1, s1_2), label, PairMoments(*of_s2, *of_s1))
 
 
-def window_size(rule: Augment) -> int:
+def window_size(crop: int, rule: Augment) -> int:
     """Side of the source window that holds a crop at the largest scale and shift."""
-    return math.ceil(rule.crop * rule.scale + 2 * (rule.shift + 1)) + 2
+    if rule.resample == 0:
+        return crop
+    return math.ceil(crop * rule.scale + 2 * (rule.shift + 1)) + 2
 
 
-def _window(scene: Scene, rule: Augment) -> tuple[Tensor, Tensor, Tensor]:
+def filled(x: Tensor, side: int, value: float) -> Tensor:
+    """Fill up (..., Y, X) to the right and below to at least ``side`` pixels."""
+    down, right = (max(0, side - n) for n in x.shape[-2:])
+    return functional.pad(x, (0, right, 0, down), value=value) if down or right else x
+
+
+class _Window(NamedTuple):
+    """Part of a scene: S2, S1, label, and moments of the whole of it."""
+
+    s2: Tensor
+    s1: Tensor
+    label: Tensor
+    s2_mean: Tensor
+    s2_std: Tensor
+    s1_mean: Tensor
+    s1_std: Tensor
+
+
+def _window(scene: Scene, sampling: Sampling, rule: Augment) -> _Window:
     """One source window in one of the eight orientations."""
-    side = window_size(rule)
-    height, width = scene.label.shape
-    top, left = _corner(scene, rule, side)
-    top, left = min(max(top, 0), height - side), min(max(left, 0), width - side)
+    side = window_size(sampling.crop, rule)
+    top, left = _best_corner(scene, sampling, side)
     rows, columns = slice(top, top + side), slice(left, left + side)
-    s2 = scene.s2[..., rows, columns]
-    if scene.s1:
-        s1 = scene.s1[_integer(len(scene.s1))][..., rows, columns]
-    else:
-        s1 = torch.full((2, 1, side, side), torch.nan)
-    turns, mirror = _integer(4), _integer(2)
-    parts = [torch.rot90(x, turns, (-2, -1)) for x in (s2, s1, scene.label[rows, columns])]
+    orbit = _integer(len(scene.s1))
+    parts = [x[..., rows, columns] for x in (scene.s2, scene.s1[orbit], scene.label)]
+    turns, mirror = (_integer(4), _integer(2)) if rule.turn else (0, 0)
+    parts = [torch.rot90(x, turns, (-2, -1)) for x in parts]
     if mirror:
         parts = [x.flip(-1) for x in parts]
-    return parts[0], parts[1], parts[2]
+    of_s2, of_s1 = scene.s2_moments, scene.s1_moments[orbit]
+    moments = (x.float() for x in (of_s2.mean, of_s2.std, of_s1.mean, of_s1.std))
+    return _Window(parts[0], parts[1], parts[2].long(), *moments)
 
 
-def _corner(scene: Scene, rule: Augment, side: int) -> tuple[int, int]:
+def _best_corner(scene: Scene, sampling: Sampling, side: int) -> tuple[int, int]:
+    """A corner, or one of several, the more likely the more change there is in its crop."""
+    height, width = scene.label.shape
+    corners = []
+    for _ in range(sampling.candidates):
+        top, left = _corner(scene, sampling, side)
+        corners.append((min(max(top, 0), height - side), min(max(left, 0), width - side)))
+    if len(corners) == 1:
+        return corners[0]
+    inside = [scene.label[top : top + side, left : left + side] == 1 for top, left in corners]
+    weights = torch.stack([part.sum() for part in inside]) + _UNCHANGED_WEIGHT
+    return corners[int(torch.multinomial(weights.float(), 1))]
+
+
+def _corner(scene: Scene, sampling: Sampling, side: int) -> tuple[int, int]:
     """Upper left corner, anywhere or so that a changed pixel falls inside the crop."""
     height, width = scene.label.shape
-    if len(scene.changed) and torch.rand(()) < rule.near_change:
+    if len(scene.changed) and torch.rand(()) < sampling.near_change:
         row, column = scene.changed[_integer(len(scene.changed))].tolist()
-        inner = rule.crop * 3 // 4
+        inner = 1 if sampling.centred else sampling.crop * 3 // 4
         margin = (side - inner) // 2
         return row - margin - _integer(inner), column - margin - _integer(inner)
     return _integer(height - side + 1), _integer(width - side + 1)
 
 
-def _resample(s2: Tensor, s1: Tensor, label: Tensor, rule: Augment) -> tuple[Tensor, ...]:
+def _resample(
+    s2: Tensor, s1: Tensor, label: Tensor, how: tuple[int, Augment]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Bilinear resampling to a grid of another pixel size; date 2 is shifted on its own.
 
-    S2 and S1 are (B, 2 dates, C, Y, X), the label (B, Y, X).
+    S2 and S1 are (B, 2 dates, C, Y, X), the label (B, Y, X); ``how`` is the size of the crop, and
+    the rule.
     """
+    crop, rule = how
     count, side = label.shape[0], label.shape[-1]
     moved = (torch.rand(count, 1) < rule.resample).float()
     scale = rule.scale ** (2 * torch.rand(count, 2) - 1)
     scale = torch.where(moved.bool(), scale, torch.ones(()))
     offset = moved * (torch.rand(count, 2) - 0.5)
     shift = moved * rule.shift * (2 * torch.rand(count, 2) - 1)
-    first = _positions(scale, offset, rule.crop, side)
-    second = _positions(scale, offset + shift, rule.crop, side)
+    first = _positions(scale, offset, crop, side)
+    second = _positions(scale, offset + shift, crop, side)
     planes = torch.cat((s2, s1), dim=2)
     before, after = (
         functional.grid_sample(planes[:, date], grid, mode="bilinear", align_corners=True)
@@ -206,9 +372,12 @@ def _fields(count: int, side: int) -> Tensor:
     return (down[:, :, :, None] + across[:, :, None, :]).argmin(dim=1)
 
 
-def _radiometry(s2: Tensor, bands: tuple[str, ...], rule: Augment) -> Tensor:
-    """Atmosphere of the pair, atmosphere and season of each date, and a little noise."""
-    count, channels = s2.shape[0], s2.shape[2]
+def _radiometry(count: int, bands: tuple[str, ...], rule: Augment) -> tuple[Tensor, Tensor]:
+    """Atmosphere of the pair, atmosphere and season of each date: offset, then gain.
+
+    Both (B, 2 dates, C, 1, 1).
+    """
+    channels = len(bands)
     path = torch.tensor([PATH_REFLECTANCE.get(band, 0.01) for band in bands])[:, None, None]
 
     def normal(dates: int, each: int) -> Tensor:
@@ -219,25 +388,34 @@ def _radiometry(s2: Tensor, bands: tuple[str, ...], rule: Augment) -> Tensor:
     offset = -rule.atmosphere * removed * path + 0.25 * rule.atmosphere * path * normal(2, 1)
     gain = 1 + rule.atmosphere * (0.12 * removed + 0.03 * normal(1, channels))
     gain = gain * (1 + rule.season * normal(2, 1) + rule.season / 2 * normal(2, channels))
-    return ((s2 + offset) * gain + 0.002 * torch.randn_like(s2)).clamp_min(0.0)
+    return offset, gain
 
 
-def _speckle(s1: Tensor, rule: Augment) -> Tensor:
-    """Gain of the pair and of each date, speckle, and samples without radar."""
+def _speckle(s1: Tensor, rule: Augment) -> tuple[Tensor, Tensor]:
+    """Gain of the pair and of each date, speckle, and samples without radar.
+
+    Returns
+    -------
+    tuple of Tensor
+        S1, and the gains in dB, (B, 2 dates, 1, 1, 1).
+    """
     count = s1.shape[0]
     decibel = rule.s1_gain_db * torch.randn(count, 1, 1, 1, 1)
     decibel = decibel + 0.3 * rule.s1_gain_db * torch.randn(count, 2, 1, 1, 1)
-    strength = rule.s1_speckle * torch.rand(count, 1, 1, 1, 1)
-    factor = 10 ** (decibel / 10) * torch.exp(strength * torch.randn_like(s1))
+    factor = 10 ** (decibel / 10)
+    if rule.s1_speckle:
+        strength = rule.s1_speckle * torch.rand(count, 1, 1, 1, 1)
+        factor = factor * torch.exp(strength * torch.randn_like(s1))
     dropped = (torch.rand(count) < rule.s1_drop)[:, None, None, None, None]
-    return (s1 * factor).masked_fill(dropped, torch.nan)
+    return (s1 * factor).masked_fill(dropped, torch.nan), decibel
 
 
 def _holes(s2: Tensor, label: Tensor, rule: Augment) -> tuple[Tensor, Tensor]:
     """Rectangles without optical pixels at one date or the other, and no label there."""
     for sample in torch.nonzero(torch.rand(len(label)) < rule.hole)[:, 0].tolist():
-        height, width = (8 + _integer(rule.crop // 2) for _ in range(2))
-        top, left = _integer(rule.crop - height + 1), _integer(rule.crop - width + 1)
+        crop = label.shape[-1]
+        height, width = (min(crop, 8 + _integer(max(1, crop // 2))) for _ in range(2))
+        top, left = _integer(crop - height + 1), _integer(crop - width + 1)
         rows, columns = slice(top, top + height), slice(left, left + width)
         s2[sample, _integer(2), :, rows, columns] = torch.nan
         label[sample, rows, columns] = IGNORED
@@ -246,3 +424,26 @@ def _holes(s2: Tensor, label: Tensor, rule: Augment) -> tuple[Tensor, Tensor]:
 
 def _integer(bound: int) -> int:
     return int(torch.randint(bound, ()))
+
+
+def _swap(x: Tensor, swapped: Tensor) -> Tensor:
+    """The other date first, where a sample is to be swapped; (B, 2 dates, ...)."""
+    if not swapped.any():
+        return x
+    swap = swapped.view(-1, *(1,) * (x.ndim - 1))
+    return torch.where(swap, x.flip(1), x)
+
+
+def _no_moments(channels: int) -> Moments:
+    """For both dates of images that are not standardised by their own."""
+    return Moments(torch.zeros(2, channels, 1, 1), torch.ones(2, channels, 1, 1))
+
+
+def _joint(each: Moments) -> Moments:
+    """Of all bands together, from those of each (B, C, 1, 1), which have as many pixels."""
+    # A band that holds nothing has an infinite deviation, so that it is divided away.
+    variance = torch.where(each.std.isinf(), 0.0, each.std).square()
+    mean = each.mean.mean(dim=1, keepdim=True)
+    variance = (variance + each.mean.square()).mean(dim=1, keepdim=True) - mean.square()
+    std = variance.clamp_min(0.0).sqrt()
+    return Moments(mean, torch.where(std < FLAT, torch.inf, std))

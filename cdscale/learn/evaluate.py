@@ -1,4 +1,4 @@
-"""Accuracy of a trained change network on cities it has not seen, and its finished card.
+"""Accuracy of a trained change network on the grid that cubes have, and its finished card.
 
 ::
 
@@ -27,13 +27,14 @@ from rasterio import Affine
 from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, calculate_default_transform, reproject, transform_bounds
 
-from cdscale.learn.change import build_network, map_city, read_cities
-from cdscale.learn.data.oscd import City, OrbitPair, without_s1
+from cdscale.learn.data.oscd import City, OrbitPair, radar, read_city, without_s1
 from cdscale.learn.export import Result, ship
 from cdscale.learn.metrics import Confusion, Curve
-from cdscale.learn.recipe import ChangeRecipe
-from cdscale.models.two_branch import HALO, STRIDE
-from cdscale.spec.card import ModelCard, Training
+from cdscale.learn.training.mapping import Mapping, map_pair
+from cdscale.learn.training.recipe import Recipe, load_recipe
+from cdscale.learn.training.shipping import draft_card
+from cdscale.models import build
+from cdscale.spec.card import ModelCard
 
 Floats = NDArray[np.float32]
 
@@ -101,10 +102,10 @@ def map_variant(
     grid, sensors = variant
     seen = without_s1(city) if sensors == "s2" else city
     if grid == "native":
-        probability = map_city(network, seen, card.normalisation)
+        probability = _map(network, card, seen)
     else:
         moved = on_equal_area(seen)
-        there = map_city(network, moved, card.normalisation)[None]
+        there = _map(network, card, moved)[None]
         probability = _warp(there, moved, city, city.s2_before.shape[1:])[0]
     label = city.label if city.label is not None else np.zeros(probability.shape, np.uint8)
     return Mapped(city.name, probability, label)
@@ -129,7 +130,7 @@ def figures(maps: list[Mapped], threshold: float) -> dict[str, Any]:
     return {"pooled": total.figures(), "cities": cities}
 
 
-def evaluate(recipe: ChangeRecipe, root: Path, result: Result) -> ModelCard:
+def evaluate(recipe: Recipe, root: Path, result: Result) -> ModelCard:
     """The finished card of a run: threshold, and accuracy in every variant.
 
     Raises
@@ -137,21 +138,22 @@ def evaluate(recipe: ChangeRecipe, root: Path, result: Result) -> ModelCard:
     ReadError
         When the data set is not there.
     """
-    network = build_network(recipe)
+    card = draft_card(recipe, root, result.normalisation)
+    network = build(card)
     network.load_state_dict(result.weights)
     network.eval()
-    card = draft_card(recipe, result)
+    radar_bands = recipe.s1_bands or ("vv",)
     maps = {
         (split, variant): [map_variant(network, card, city, variant) for city in cities]
         for split, names in (("val", recipe.split.val), ("show", recipe.split.show))
-        for cities in [read_cities(recipe, root, names)]
+        for cities in [[read_city(root, name, recipe.s2_bands, radar_bands) for name in names]]
         for variant in VARIANTS
     }
     threshold = pooled_threshold(
         maps["val", ("equal_area", "s1s2")] + maps["val", ("equal_area", "s2")]
     )
     accuracy: dict[str, Any] = {
-        "command": f"python -m cdscale.learn.evaluate {recipe.name}.yaml --data OSCD --run RUN",
+        "command": f"python -m cdscale.learn.evaluate {recipe.name} --data OSCD --run RUN",
         "how": "whole cities never trained on, every pixel once, Level-1C; 'val' also chose epoch "
         "and threshold, 'show' chose neither; 'equal_area': resampled bilinearly to a continental "
         "10 m grid, mapped there, and the probability resampled back; 's2': radar withheld",
@@ -159,44 +161,20 @@ def evaluate(recipe: ChangeRecipe, root: Path, result: Result) -> ModelCard:
     for (split, (grid, sensors)), found in maps.items():
         place = accuracy.setdefault(split, {}).setdefault(grid, {})
         place[sensors] = figures(found, threshold)
-    return card.model_copy(update={"threshold": round(threshold, 4), "accuracy": accuracy})
+    training = card.training.model_copy(update={"steps": result.step})
+    changed = {"threshold": round(threshold, 4), "accuracy": accuracy, "training": training}
+    return card.model_copy(update=changed)
 
 
-def draft_card(recipe: ChangeRecipe, result: Result) -> ModelCard:
-    """Card of a run before its figures are known."""
-    split = "; ".join(
-        f"{name}: {', '.join(cities)}"
-        for name, cities in recipe.split.model_dump().items()
-        if cities
-    )
-    return ModelCard(
-        name=recipe.name,
-        version=recipe.version,
-        title=recipe.title,
-        task="change",
-        family="two-branch",
-        network=recipe.network,
-        weights=f"{recipe.name}.safetensors",
-        weights_sha256="",
-        s2_bands=recipe.s2_bands,
-        s1_bands=recipe.s1_bands,
-        normalisation=result.normalisation,
-        halo=HALO,
-        stride=STRIDE,
-        threshold=result.threshold,
-        classes={0: "no change", 1: "urban change"},
-        training=Training(
-            data="Onera Satellite Change Detection (Sentinel-2 Level-1C pairs, 2015-2018) with "
-            "Sentinel-1 VV of the same cities",
-            split=split,
-            recipe=f"{recipe.name}.yaml" + (f"; {recipe.history}" if recipe.history else ""),
-            steps=result.step,
-            licence=recipe.licence,
-            simulated=False,
-        ),
-        accuracy={},
-        limits=recipe.limits,
-    )
+def _map(network: torch.nn.Module, card: ModelCard, city: City) -> Floats:
+    """Map a whole city, with the radar of its first orbit."""
+    orbit = radar(city)
+    s2 = torch.from_numpy(np.stack((city.s2_before, city.s2_after)))
+    s1 = np.stack((orbit.before, orbit.after))[:, : len(card.s1_bands)]
+    if len(s1[0]) < len(card.s1_bands):
+        s1 = np.repeat(s1, len(card.s1_bands), axis=1)
+    how = Mapping(card.normalisation, card.halo, card.stride)
+    return map_pair(network, s2, torch.from_numpy(s1), how)
 
 
 def _continental(city: City) -> str:
@@ -230,14 +208,14 @@ def _warp(x_CYX: Floats, source: City, target: City, shape: tuple[int, ...]) -> 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Evaluate a trained change network on OSCD.")
-    parser.add_argument("recipe", type=Path, help="recipe in YAML")
+    parser.add_argument("recipe", help="name of a recipe, or a .yaml file")
     parser.add_argument("--data", type=Path, required=True, help="root of the OSCD folders")
     parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--to", type=Path, help="write weights and card to this folder")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     result = Result.read(options.run / "best.safetensors").rounded()
-    card = evaluate(ChangeRecipe.read(options.recipe), options.data, result)
+    card = evaluate(load_recipe(options.recipe), options.data, result)
     for split in ("val", "show"):
         for grid, sensors in VARIANTS:
             found = card.accuracy.get(split, {}).get(grid, {}).get(sensors)

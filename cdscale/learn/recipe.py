@@ -1,10 +1,7 @@
-"""Recipes: everything that decides a training run, as data."""
+"""What several kinds of recipes share."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from cdscale.learn.augment import Augment
 from cdscale.spec.base import Frozen
 
 
@@ -31,33 +28,3 @@ class Optimiser(Frozen):
     bf16: bool = True
     """Forward pass in bfloat16; weights and loss stay float32."""
     threads: int = 2
-
-
-class ChangeLoss(Frozen):
-    """Weighted NLL with ``lambda_fp``, plus ``jaccard`` times the power Jaccard loss."""
-
-    lambda_fp: float = 10.0
-    jaccard: float = 0.0
-
-
-class ChangeRecipe(Frozen):
-    """Training of a two-branch network on OSCD."""
-
-    name: str
-    version: str
-    title: str
-    s2_bands: tuple[str, ...]
-    s1_bands: tuple[str, ...]
-    network: dict[str, Any]
-    s2_clip: tuple[float, float]
-    s1_db_clip: tuple[float, float]
-    split: Split
-    optimiser: Optimiser
-    loss: ChangeLoss
-    augment: Augment
-    seed: int
-    validate_every: int = 250
-    history: str = ""
-    """In what the shipped weights differ from a run of this recipe; goes into the card."""
-    licence: str
-    limits: tuple[str, ...]

@@ -72,14 +72,29 @@ def folder_of(name_or_path: str) -> Path:
 def build(card: ModelCard) -> nn.Module:
     """The network of a card, with random weights.
 
+    A card with several members has an :class:`~cdscale.models.ensemble.Ensemble` of them.
+
     Raises
     ------
     ModelError
         When there is no such family, when the card's options are not those of its family, when it
-        takes other channels than the card names bands, or when the card promises less halo than
-        the family needs.
+        takes other channels than the card names bands, when the card promises less halo than the
+        family needs, or when it has several members and the family does not say logits.
     """
-    return family_of(card).build(card)
+    family = family_of(card)
+    if card.members == 1:
+        return family.build(card)
+    from cdscale.models.ensemble import Ensemble
+
+    if family.module == "hrscd":
+        raise ModelError(
+            explain(
+                f"card {card.name}: members",
+                expected=f"1: networks of {card.family} say several maps, which are not averaged",
+                got=card.members,
+            )
+        )
+    return Ensemble([family.build(card) for _ in range(card.members)])
 
 
 def load(

@@ -87,6 +87,8 @@ def _moments(x_CYX: Tensor, scale: Callable[[Tensor], Tensor], *, joint: bool = 
     Channel by channel, since an image may be as large as memory allows, and in float64: sums over
     millions of pixels lose float32.
     """
+    if x_CYX.shape[-3] == 0:
+        return Moments(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
     planes = [x_CYX[..., c : c + 1, :, :] for c in range(x_CYX.shape[-3])]
     sums = [_sums(scale(plane), 0.0) for plane in planes]
     count, total = (torch.cat(part, dim=-3) for part in zip(*sums, strict=True))

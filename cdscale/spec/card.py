@@ -13,6 +13,8 @@ from cdscale.errors import ModelError, explain
 from cdscale.spec.base import Frozen
 
 S1_DB_RANGE = (-25.0, 0.0)
+Tta = Literal["none", "d4"]
+"""Test-time augmentation: none, or the mean over the eight orientations of a square."""
 
 
 class Normalisation(Frozen):
@@ -58,6 +60,11 @@ class ModelCard(Frozen):
     """Of the networks in :mod:`cdscale.models.families`."""
     network: dict[str, Any]
     """Keyword arguments of the family's constructor."""
+    members: int = Field(default=1, ge=1)
+    """Alike networks whose probabilities are averaged; with several, the tensors of the weights'
+    file are named ``0.<name>``, ``1.<name>`` and so on."""
+    tta: Tta = "none"
+    """How it predicts where nobody says otherwise; ``d4`` takes eight times as long."""
     weights: str
     """File name of the safetensors file beside the card."""
     weights_sha256: str

@@ -1,0 +1,158 @@
+"""``evaluate`` and ``predict``: trained networks on the published data sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import track
+from rich.table import Table
+
+from cdscale.cli.app import INCOMPLETE, AsJson, app
+from cdscale.display import err, out, print_json
+
+if TYPE_CHECKING:
+    from cdscale.evaluation import Evaluation, Way
+    from cdscale.learn.data import Sample
+
+WithoutRadar = Annotated[bool, typer.Option("--without-radar", help="Withhold Sentinel-1.")]
+Tta = Annotated[
+    bool | None,
+    typer.Option(
+        "--tta/--no-tta", help="Average eight orientations, or not; by default as the card says."
+    ),
+]
+Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="By default that of the card.")]
+AnyModel = "Name of a model, or a .card.yaml file."
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help=AnyModel)],
+    data: Annotated[str, typer.Option(help="Name of the data set; see `cdscale data list`.")],
+    root: Annotated[Path, typer.Option(help="Folder of your copy.")],
+    split: Annotated[str, typer.Option(help="Such as test.")],
+    without_radar: WithoutRadar = False,
+    tta: Tta = None,
+    threshold: Threshold = None,
+    legacy_tiles: Annotated[
+        bool, typer.Option("--legacy-tiles", help="Also as some published figures were counted.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy of a model on labelled scenes: each scene, pooled, and mean over images."""
+    from cdscale.evaluation import Split
+    from cdscale.evaluation import evaluate as measure
+
+    found = measure(
+        model,
+        Split(data, root, split),
+        _way(without_radar, tta),
+        threshold,
+        legacy=legacy_tiles,
+        each=_shown("scenes"),
+    )
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        _show(found)
+
+
+@app.command()
+def predict(
+    name: Annotated[str, typer.Argument(help="Name of the data set; see `cdscale data list`.")],
+    root: Annotated[Path, typer.Argument(help="Folder of your copy.")],
+    model: Annotated[str, typer.Option(help=AnyModel)],
+    to: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the maps.")],
+    split: Annotated[str, typer.Option(help="Such as test.")] = "test",
+    without_radar: WithoutRadar = False,
+    tta: Tta = None,
+    threshold: Threshold = None,
+    as_json: AsJson = False,
+) -> None:
+    """Map every scene of a split; band 1 is the class, band 2 the probability. Needs no labels.
+
+    Status 1 where a scene could not be read; the others are mapped all the same.
+    """
+    from cdscale.evaluation import map_samples
+    from cdscale.learn.data import data_set
+
+    known = data_set(name)
+    samples = known.samples(root, split)
+    run = map_samples(model, known, samples, to, _way(without_radar, tta), threshold)
+    maps = []
+    for found in run(_shown("maps")(samples)):
+        maps.append(found)
+        if as_json:
+            continue
+        if found.error:
+            err.print(f"{found.key}: no map: {found.error}", markup=False)
+        else:
+            share = 100 * found.positive / max(found.pixels, 1)
+            out.print(f"{found.path}: {share:.2f} % in class 1", markup=False)
+    failed = sum(bool(found.error) for found in maps)
+    if as_json:
+        print_json([found.as_dict() for found in maps])
+    elif failed:
+        err.print(f"{failed} of {len(maps)} scenes could not be read.", markup=False)
+    if failed:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _way(without_radar: bool, tta: bool | None) -> Way:
+    from cdscale.evaluation import Way
+
+    return Way(not without_radar, "card" if tta is None else "d4" if tta else "none")
+
+
+def _shown(what: str) -> Callable[[Sequence[Sample]], Iterable[Sample]]:
+    """Goes through samples with a bar, where somebody looks."""
+
+    def each(samples: Sequence[Sample]) -> Iterable[Sample]:
+        return track(samples, what, console=err, transient=True, disable=not err.is_terminal)
+
+    return each
+
+
+def _show(found: Evaluation) -> None:
+    about = found.about
+    card = f"; the card's is {about['card_threshold']:g}"
+    own = about["threshold"] == about["card_threshold"]
+    said = [
+        f"threshold {about['threshold']:g}{'' if own else card}",
+        "radar" if about["radar"] else "no radar",
+    ]
+    if about["tta"] == "d4":
+        said.append("eight orientations")
+    if about["members"] > 1:
+        said.append(f"{about['members']} members")
+    title = f"{about['model']} on {about['data']}, split {about['split']} ({', '.join(said)})"
+    out.print(title, markup=False)
+    out.print(_table(found.samples))
+    for name, figures in found.summary.items():
+        told = ", ".join(f"{what} {_figure(value)}" for what, value in figures.items())
+        out.print(f"{name}: {told}", markup=False)
+    for note in found.notes:
+        out.print(note, markup=False)
+
+
+def _table(rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """One row for each, one column for each figure that any of them has."""
+    columns = list(dict.fromkeys(name for figures in rows.values() for name in figures))
+    table = Table(box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for key, figures in rows.items():
+        table.add_row(key, *(_figure(figures.get(name)) for name in columns))
+    return table
+
+
+def _figure(value: Any) -> str:
+    """Counts as they are, ratios to four places."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if abs(value) <= 1 and value != int(value) else f"{value:g}"

@@ -1,0 +1,168 @@
+"""Scenes of a recipe in memory, and what is measured of them before training.
+
+Shape suffixes: B band, P polarisation, Y row, X column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cdscale.errors import ReadError, SpecError, explain
+from cdscale.learn.augment import Scene, filled, window_size
+from cdscale.learn.data import Image, Sample, data_set
+from cdscale.learn.labels import IGNORED
+from cdscale.learn.losses import class_weights
+from cdscale.learn.recipe import Split
+from cdscale.learn.training.recipe import Recipe
+from cdscale.spec.card import Normalisation
+
+Floats = NDArray[np.float32]
+
+_ORBIT = re.compile(r"s1_before_\d+")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One pair of dates: reflectance (2, B, Y, X), linear power of each orbit (2, P, Y, X).
+
+    NaN where absent; no orbit where there is no radar. Label (Y, X), 255 where unknown.
+    """
+
+    name: str
+    s2: Floats
+    s1: tuple[Floats, ...]
+    label: NDArray[np.uint8]
+
+    def radar(self, polarisations: int) -> Floats:
+        """Backscatter of the first orbit; NaN everywhere when there is none."""
+        if self.s1:
+            return self.s1[0]
+        return np.full((2, polarisations, *self.label.shape), np.nan, np.float32)
+
+
+def resolved(recipe: Recipe, root: Path) -> Recipe:
+    """The recipe with all its places named.
+
+    Raises
+    ------
+    SpecError
+        When it names a place that the published split does not have.
+    ReadError
+        When the data set is not there.
+    """
+    known = tuple(dict.fromkeys(s.place for s in _samples(recipe, root)))
+    split = recipe.split
+    named = (*split.train, *split.val, *split.show)
+    if strange := [place for place in named if place not in known]:
+        raise SpecError(
+            explain(
+                f"recipe {recipe.name}: {', '.join(strange)} not in {recipe.data} at {root}",
+                expected=f"some of {', '.join(known)}",
+                do="Check the folder with `cdscale data check`, or change the recipe's split.",
+            )
+        )
+    train = split.train or tuple(place for place in known if place not in named)
+    if not train:
+        raise SpecError(explain(f"recipe {recipe.name}: no place is left to train on"))
+    return recipe.model_copy(update={"split": Split(train=train, val=split.val, show=split.show)})
+
+
+def read_places(recipe: Recipe, root: Path, names: Iterable[str]) -> list[Place]:
+    """Read every pair of some places whole, with the recipe's bands.
+
+    Raises
+    ------
+    ReadError
+        When a file is absent or damaged, or a place has no label.
+    """
+    wanted = set(names)
+    return [_read(recipe, s) for s in _samples(recipe, root) if s.place in wanted]
+
+
+def measure(recipe: Recipe, places: list[Place]) -> Normalisation:
+    """The recipe's rule, with moments of the training places where it asks for them.
+
+    Every pair counts alike, whatever its size, and both dates.
+    """
+    rule, bands = recipe.normalisation, len(recipe.s2_bands)
+    if not recipe.s1_bands:
+        rule = rule.model_copy(update={"s1_standardise": "none"})
+    if rule.s2_standardise != "training":
+        return rule
+    if rule.s2_mean:
+        mean, std = (v * bands if len(v) == 1 else v for v in (rule.s2_mean, rule.s2_std))
+        return rule.model_copy(update={"s2_mean": mean, "s2_std": std})
+    dates = [np.clip(date, *rule.s2_clip) for place in places for date in place.s2]
+    means = np.mean([np.nanmean(x, axis=(1, 2), dtype=np.float64) for x in dates], axis=0)
+    squares = [np.nanmean(x.astype(np.float64) ** 2, axis=(1, 2)) for x in dates]
+    stds = np.sqrt(np.maximum(np.mean(squares, axis=0) - means**2, 1e-8))
+    return rule.model_copy(
+        update={
+            "s2_mean": tuple(round(float(v), 5) for v in means),
+            "s2_std": tuple(round(float(v), 5) for v in stds),
+        }
+    )
+
+
+def weights_of(recipe: Recipe, places: list[Place]) -> tuple[float, float]:
+    """Weights of no change and change, from all labelled pixels of the training places.
+
+    Raises
+    ------
+    UserError
+        When nothing or everything changed.
+    """
+    changed = sum(int((place.label == 1).sum()) for place in places)
+    total = sum(int((place.label != IGNORED).sum()) for place in places)
+    return class_weights(changed, total, recipe.loss.lambda_fp)
+
+
+def drawable(recipe: Recipe, place: Place, rule: Normalisation) -> Scene:
+    """A place as tensors that crops of the recipe's size can be drawn from."""
+    side = window_size(recipe.sampling.crop, recipe.augment)
+    orbits = place.s1 or (place.radar(len(recipe.s1_bands)),)
+    return Scene.of(
+        filled(torch.from_numpy(place.s2), side, torch.nan),
+        tuple(filled(torch.from_numpy(orbit), side, torch.nan) for orbit in orbits),
+        filled(torch.from_numpy(place.label), side, IGNORED),
+        rule,
+    )
+
+
+def _samples(recipe: Recipe, root: Path) -> tuple[Sample, ...]:
+    return data_set(recipe.data).samples(root, recipe.published_split)
+
+
+def _read(recipe: Recipe, sample: Sample) -> Place:
+    if not sample.has("change"):
+        raise ReadError(
+            explain(
+                f"{sample.data} {sample.key}: no change label",
+                expected="labels of all places that are trained or validated on",
+                do="Check the folder with `cdscale data check`.",
+            ),
+            permanent=True,
+        )
+    optical = [sample.read(when, recipe.s2_bands) for when in ("before", "after")]
+    return Place(sample.key, np.stack(optical), _radar(recipe, sample), sample.read("change"))
+
+
+def _radar(recipe: Recipe, sample: Sample) -> tuple[Floats, ...]:
+    """Every orbit that has the recipe's polarisations."""
+    if not recipe.s1_bands:
+        return ()
+    orbits = [name for name in sample.names if _ORBIT.fullmatch(name)] or ["s1_before"]
+    found = []
+    for name in orbits:
+        layer = sample.layer(name)
+        if layer.sources and isinstance(layer, Image) and set(recipe.s1_bands) <= set(layer.bands):
+            dates = (name, name.replace("before", "after"))
+            found.append(np.stack([sample.read(date, recipe.s1_bands) for date in dates]))
+    return tuple(found)

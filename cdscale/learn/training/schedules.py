@@ -1,0 +1,56 @@
+"""Optimisers and the course of the learning rate, from the recipe's words to torch's."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import nn, optim
+from torch.optim.lr_scheduler import (
+    CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
+    LRScheduler,
+    OneCycleLR,
+)
+
+from cdscale.learn.training.recipe import Optimiser, Recipe
+
+Interval = Literal["step", "epoch"]
+
+
+def make_optimiser(rule: Optimiser, network: nn.Module) -> optim.Optimizer:
+    """The optimiser of a recipe over a network's weights."""
+    weights = list(network.parameters())
+    if rule.kind == "sgd":
+        return optim.SGD(
+            weights, rule.rate, rule.momentum, weight_decay=rule.weight_decay,
+            nesterov=rule.nesterov,
+        )  # fmt: skip
+    kind = optim.Adam if rule.kind == "adam" else optim.AdamW
+    return kind(weights, rule.rate, weight_decay=rule.weight_decay)
+
+
+def make_schedule(recipe: Recipe, optimiser: optim.Optimizer) -> tuple[LRScheduler, Interval]:
+    """The schedule of a recipe, and whether it moves with each step or each epoch."""
+    rule, rate, steps = recipe.schedule, recipe.optimiser.rate, recipe.steps
+    if rule.kind == "exponential":
+        return ExponentialLR(optimiser, rule.gamma), "epoch"
+    if rule.kind == "one_cycle":
+        return OneCycleLR(optimiser, rate, steps, pct_start=rule.warmup or 0.3), "step"
+    if rule.kind == "cosine_restarts":
+        period, floor = rule.period * recipe.sampling.steps, rule.floor * rate
+        return CosineAnnealingWarmRestarts(optimiser, period, 2, eta_min=floor), "step"
+    if rule.kind == "cosine":
+        return LambdaLR(optimiser, lambda step: cosine_at(step, recipe)), "step"
+    return LambdaLR(optimiser, lambda _: 1.0), "epoch"
+
+
+def cosine_at(step: int, recipe: Recipe) -> float:
+    """Share of the highest rate: a linear rise, then half a cosine down to the floor."""
+    rule = recipe.schedule
+    rise = rule.warmup * recipe.steps
+    if step < rise:
+        return (step + 1) / max(rise, 1.0)
+    done = min(1.0, (step - rise) / max(1.0, recipe.steps - rise))
+    return rule.floor + (1 - rule.floor) * (1 + math.cos(math.pi * done)) / 2
