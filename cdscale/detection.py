@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,12 +14,13 @@ import numpy as np
 
 from cdscale import classical
 from cdscale.classical.blocks import Blocks, Booleans, Floats, Image
-from cdscale.classical.deep import Features
 from cdscale.classical.files import RasterPair
-from cdscale.errors import SpecError, explain
+from cdscale.errors import ModelError, SpecError, explain
 
 if TYPE_CHECKING:
     from cdscale.learn.metric_cd import MetricCd, Step, Window
+    from cdscale.models.extractors import FilterBank
+    from cdscale.models.vgg import Vgg
 
 Norm = Literal["mean", "euclidean"]
 
@@ -144,7 +147,8 @@ class Request:
         ReadError
             When the files do not give their pixels.
         ModelError
-            When the image does not suffice for the method, or the weights do not fit.
+            When the image does not suffice for the method, or is too large for it, or the weights
+            do not fit.
         """
         if self.name == METRIC_CD:
             return Detection(self.pair, self.name, _optimised(self, progress), self.pair)
@@ -152,7 +156,7 @@ class Request:
         method = classical.method_named(self.name)
         side = pair.side
         if self.name in WHOLE:
-            method = classical.method_named(self.name, _features(self))
+            method = _on_features(self)
             side = max(pair.width, pair.height)
         pair = pair.cut(side, method.halo)
         size = 2 * 8 * pair.bands * pair.width * pair.height
@@ -214,17 +218,54 @@ def _threshold(how: How) -> classical.Threshold | None:
     return classical.threshold_named(how.threshold) if how.threshold else None
 
 
-def _features(request: Request) -> Features:
+def _on_features(request: Request) -> classical.Method:
+    """A method of :data:`WHOLE` with what it looks at."""
+    from cdscale.models.extractors import Maps
+
+    extractor = _extractor(request)
+    _check_room(request, extractor)
+    features = Maps(extractor)
+    if request.name == classical.DeepCva.name and request.how.weights is not None:
+        # Activations of VGG have no bounds: clipped to [-1, 1] nearly all would be alike.
+        return classical.DeepCva(features, limit=math.inf)
+    return classical.method_named(request.name, features)
+
+
+def _extractor(request: Request) -> FilterBank | Vgg:
     """What the methods on deep features look at."""
-    from cdscale.models.extractors import FilterBank, Maps
+    from cdscale.models.extractors import FilterBank
     from cdscale.models.vgg import Vgg, level_layers, load_vgg
 
     weights = request.how.weights
     if weights is None:
-        return Maps(FilterBank(request.pair.bands, standardise=False))
+        return FilterBank(request.pair.bands, standardise=False)
     depth: Literal[16, 19] = 19 if request.name == classical.Cnnf.name else 16
-    network = Vgg(level_layers(depth, (1, 2, 3)), depth=depth, scaling="caffe")
-    return Maps(load_vgg(network, weights))
+    return load_vgg(Vgg(level_layers(depth, (1, 2, 3)), depth=depth, scaling="caffe"), weights)
+
+
+def _check_room(request: Request, extractor: FilterBank | Vgg) -> None:
+    """Refuse an image whose features would not fit into memory, before the machine gives up."""
+    pair, room = request.pair, memory()
+    maps = zip(extractor.channels, extractor.strides, strict=True)
+    # Float32 of both dates; making them takes about half as much again.
+    each = 1.5 * 2 * 4 * sum(channels / stride**2 for channels, stride in maps)
+    need = each * pair.width * pair.height
+    if need > room:
+        side = math.isqrt(int(room / each))
+        raise ModelError(
+            explain(
+                f"{request.name} holds the features of a whole image in memory",
+                expected=f"some {side} x {side} pixels at most in {room / 1e9:.1f} GB",
+                got=f"{pair.height} x {pair.width} pixels, for {need / 1e9:.1f} GB",
+                do="Cut both images alike into parts, or choose a method for images of any size, "
+                "such as irmad or metric-cd.",
+            )
+        )
+
+
+def memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _recipe(told: Optimised) -> MetricCd:

@@ -34,6 +34,8 @@ from cdscale.models.inputs import (
     s2_input,
     s2_moments,
 )
+from cdscale.models.orientations import turned as turned
+from cdscale.models.orientations import turned_back as turned_back
 from cdscale.spec.card import ModelCard
 
 Floats = NDArray[np.float32]
@@ -196,20 +198,6 @@ def predict_urban(
     optical, radar = _seen(plan.centre(block.s2_BYX)), _seen(plan.centre(block.s1_PYX))
     probability[~(optical | radar)] = np.nan
     return UrbanMap(probability, optical, radar)
-
-
-def turned(x: Tensor, orientation: int) -> Tensor:
-    """Rows and columns (the last two axes) in one of the eight orientations of a square.
-
-    Quarter turns by ``orientation % 4``, of the transposed image from 4 on; 0 is the image itself.
-    """
-    return torch.rot90(x.mT if orientation > 3 else x, orientation % 4, (-2, -1))
-
-
-def turned_back(x: Tensor, orientation: int) -> Tensor:
-    """What :func:`turned` undoes."""
-    back = torch.rot90(x, -(orientation % 4), (-2, -1))
-    return back.mT if orientation > 3 else back
 
 
 def _mean_over(

@@ -25,7 +25,8 @@ from cdscale.classical.files import RasterPair
 from cdscale.detection import METHODS, How, Optimised, prepared
 from cdscale.errors import ReadError, SpecError
 from cdscale.export.change_map import ABSENT
-from cdscale.models.vgg import Vgg, level_layers
+from cdscale.models.extractors import Maps
+from cdscale.models.vgg import Vgg, level_layers, load_vgg
 from tests.commands import OK, WRONG, Cli, refused
 from tests.pairs import Array, scene, with_holes
 
@@ -494,6 +495,44 @@ def test_metric_cd_looks_through_the_weights_of_a_user(
     two = pair_of(tmp_path / "two", *(image[:2] for image in dates))
     done = cdscale("detect", *two, *command[3:], "--out", tmp_path / "two.tif")
     refused(done, "expected 3 bands", "got 2", "filter bank")
+
+
+def test_deepcva_does_not_clip_the_activations_of_a_users_network(
+    tmp_path: Path, dates: tuple[Array, Array]
+) -> None:
+    """They reach hundreds: clipped as those of its own network are, all would be 0 or 1."""
+    torch.manual_seed(0)
+    weights = tmp_path / "vgg16.safetensors"
+    save_file(Vgg(level_layers(16, (5,))).state_dict(), weights)
+    small = [image[:, :40, :40] for image in dates]
+    files = pair_of(tmp_path, *small)
+    ((_, found),) = detection.detect(*files, How("deepcva", weights=weights)).blocks()
+    network = Vgg(level_layers(16, (1, 2, 3)), scaling="caffe")
+    features = Maps(load_vgg(network, weights))
+    free, clipped = (
+        classical.detect(small[0], small[1], classical.DeepCva(features, limit=limit)).score_YX
+        for limit in (np.inf, 1.0)
+    )
+    np.testing.assert_allclose(found.score_YX, free, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(free, clipped, atol=0.01)
+
+
+@pytest.mark.parametrize("method", sorted(detection.WHOLE))
+def test_an_image_whose_features_do_not_fit_into_memory_is_refused(
+    cdscale: Cli,
+    files: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    assert detection.memory() > 2**28
+    monkeypatch.setattr(detection, "memory", lambda: 1_000_000)
+    out = tmp_path / "map.tif"
+    done = cdscale("detect", *files, "--method", method, "--out", out)
+    # 3 bands of 5 features at 1 + 1/4 + 1/16 of the resolution.
+    refused(done, "features of a whole image", "some 65 x 65 pixels", "72 x 65", "irmad")
+    assert not out.exists()
+    assert cdscale("detect", *files, "--method", "cva", "--out", out).code == OK
 
 
 def test_what_is_unknown_is_refused_before_a_file_is_looked_at() -> None:

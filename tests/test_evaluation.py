@@ -241,7 +241,6 @@ def test_a_card_that_has_met_the_places_is_called_out(split: str, data: str, sai
         ({"s2_bands": ["B04", "B99"]}, OSCD, Way(), "bands B04, B99.*without B99"),
         ({}, SPACENET7, Way(), "layers before, after.*without before, after"),
         ({"s2_bands": []}, OSCD, Way(radar=False), "sees radar alone"),
-        ({"family": "hrscd-1"}, OSCD, Way(), "maps land cover and its change"),
     ],
 )
 def test_a_model_that_cannot_read_the_data_is_refused(

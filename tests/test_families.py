@@ -17,6 +17,8 @@ from cdscale.spec.card import ModelCard, Normalisation, Training
 TRAINING = Training(data="none", split="", recipe="", steps=0, licence="", simulated=True)
 SMALL: dict[str, dict[str, Any]] = {
     "missing-optical": {"width": 2},
+    "missing-optical-pair": {"width": 2},
+    "radar-unet": {"width": 2},
     "ds-unet": {"width": 2},
     "fc-ef-res": {"width": 2},
     "hrscd-1": {"width": 2},

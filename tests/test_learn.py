@@ -1,9 +1,8 @@
-"""Learning: the OSCD reader, drawn batches, the equal-area grid, the urban network."""
+"""Learning: the OSCD reader, drawn batches, the equal-area grid."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ import rasterio
 import torch
 from rasterio import Affine
 
-from cdscale import models
 from cdscale.errors import ReadError
-from cdscale.learn import augment, evaluate, export, urban
+from cdscale.learn import augment, evaluate
 from cdscale.learn.augment import (
     Augment,
     Drawing,
@@ -26,14 +24,10 @@ from cdscale.learn.augment import (
     window_size,
 )
 from cdscale.learn.data import oscd
-from cdscale.learn.losses import IGNORED, power_jaccard, similarity
-from cdscale.learn.recipe import Optimiser
-from cdscale.learn.state import rate_at
-from cdscale.models.inputs import Pair, change_inputs, s1_input, s2_input
-from cdscale.models.missing_optical import MissingOptical
+from cdscale.learn.labels import IGNORED
+from cdscale.models.inputs import Pair, change_inputs
 from cdscale.spec.card import Normalisation
 
-RECIPES = Path(urban.__file__).parent / "recipes"
 BANDS = ("B02", "B04", "B11")
 
 # ------------------------------------------------------------------------------------------- OSCD
@@ -288,16 +282,7 @@ def test_vegetation_of_one_date_turns_to_soil_and_nothing_else_does() -> None:
     assert augment._phenology(s2, ("B02", "B03", "B11"), Augment(phenology=1.0)) is s2
 
 
-# -------------------------------------------------------------------------------------- training
-
-
-def test_the_learning_rate_warms_up_and_decays() -> None:
-    rule = Optimiser(steps=1000, batch=1, rate=1.0, weight_decay=0, warmup=100)
-    rates = [rate_at(step, rule) for step in range(1000)]
-    assert rates[0] == 0.01
-    assert max(rates) == rates[100] == 1
-    assert rates[-1] == pytest.approx(0.01, abs=1e-4)
-    assert all(a >= b for a, b in pairwise(rates[100:]))
+# ---------------------------------------------------------------------------- the grid of cubes
 
 
 def test_equal_area_pixels_are_ten_metres(miniature: Path) -> None:
@@ -307,115 +292,6 @@ def test_equal_area_pixels_are_ten_metres(miniature: Path) -> None:
     ground = (120 * 1e-4 * 111_132) * (115 * 1e-4 * 111_320 * math.cos(math.radians(45)))
     seen = np.isfinite(moved.s2_before).all(axis=0).sum()
     assert seen * 100 == pytest.approx(ground, rel=0.03)
-
-
-# ----------------------------------------------------------------------------------------- urban
-
-
-def an_urban_recipe(**changes: Any) -> urban.UrbanRecipe:
-    plain: dict[str, Any] = {
-        "name": "mini-urban",
-        "version": "1",
-        "title": "A miniature",
-        "s2_bands": ("B04", "B08"),
-        "s1_bands": ("vv",),
-        "network": {"width": 4},
-        "split": {"train": ("one", "two"), "val": ("three",), "show": ()},
-        "optimiser": {"steps": 40, "batch": 4, "rate": 1e-2, "weight_decay": 0, "warmup": 3}
-        | {"ema": 0.8, "bf16": False, "threads": 1},
-        "augment": {"crop": 32},
-        "seed": 1,
-        "validate_every": 20,
-        "simulated": True,
-        "data": "made up",
-        "licence": "none",
-        "limits": (),
-    }
-    return urban.UrbanRecipe.model_validate(plain | changes)
-
-
-@pytest.fixture(scope="session")
-def regions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three made-up regions: town is bright to both sensors; optical is missing in a month."""
-    folder = tmp_path_factory.mktemp("regions")
-    for seed, name in enumerate(("one", "two", "three")):
-        random = np.random.default_rng(seed)
-        label = np.zeros((3, 64, 64), np.uint8)
-        for _ in range(4):
-            top, left = random.integers(0, 48, 2)
-            label[:, top : top + 16, left : left + 16] = 1
-        seen = np.ones(label.shape, bool)
-        seen[1] = False
-        seen[2, :20] = False
-        s1 = 0.02 * 8.0 ** label[:, None] * random.gamma(8, 1 / 8, (3, 1, 64, 64))
-        s2 = 0.1 + 0.2 * label[:, None] + 0.02 * random.standard_normal((3, 2, 64, 64))
-        arrays = {"s1_TPYX": s1, "s2_TBYX": s2, "seen_TYX": seen, "label_TYX": label}
-        np.savez(folder / name, **arrays)  # type: ignore[arg-type]
-    return folder
-
-
-def test_an_urban_network_learns_with_and_without_optical(regions: Path, tmp_path: Path) -> None:
-    recipe = an_urban_recipe()
-    result = urban.train(recipe, [regions], tmp_path / "run")
-    card = urban.evaluate(recipe, [regions], result)
-    assert card.training.simulated
-    for what in ("all", "seen", "reconstructed", "s1_only"):
-        assert card.accuracy["val"][what]["f1"] > 0.8, what
-    path = export.ship(card, result, tmp_path)
-    assert not models.load(models.load_card(str(path)), folder=tmp_path).training
-
-
-def loss_of(rule: urban.UrbanLoss, seen: bool) -> tuple[torch.Tensor, Any, urban.Sample]:
-    torch.manual_seed(0)
-    network = MissingOptical(2, 1, width=2).eval()
-    s1, s2 = torch.rand(1, 1, 16, 16) + 0.01, torch.rand(1, 2, 16, 16)
-    label = torch.randint(0, 2, (1, 16, 16))
-    sample = urban.Sample(s1, s2 if seen else torch.full_like(s2, torch.nan), label)
-    norm = Normalisation(s2_mean=(0.5, 0.5), s2_std=(0.3, 0.3))
-    loss = urban.urban_loss(network, sample, norm, rule)
-    found = network.features(s1_input(s1, norm), s2_input(sample.s2, norm))
-    return loss, (network, found), sample
-
-
-def test_the_urban_loss_is_the_papers() -> None:
-    rule = urban.UrbanLoss(phi=0.01, simulated=1.0)
-    loss, (network, found), sample = loss_of(rule, seen=True)
-    fused = power_jaccard(network.fuse(found.s1, found.s2).sigmoid()[:, 0], sample.label)
-    blind = power_jaccard(network.fuse(found.s1, found.s2_from_s1).sigmoid()[:, 0], sample.label)
-    expected = fused + blind + 0.01 * similarity(found.s2, found.s2_from_s1)
-    torch.testing.assert_close(loss, expected)
-    code, _, _ = loss_of(urban.UrbanLoss(phi=0.0, simulated=0.0), seen=True)
-    torch.testing.assert_close(code, fused)
-    missing, (network, found), sample = loss_of(rule, seen=False)
-    blind = power_jaccard(network.fuse(found.s1, found.s2_from_s1).sigmoid()[:, 0], sample.label)
-    torch.testing.assert_close(missing, blind)
-
-
-def test_regions_that_are_not_there_or_do_not_fit_are_refused(
-    regions: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ReadError, match="region four; expected in"):
-        urban.read_regions([regions], ("four",))
-    with np.load(regions / "one.npz") as file:
-        arrays = dict(file)
-    np.savez(tmp_path / "cut", **(arrays | {"label_TYX": arrays["label_TYX"][:2]}))
-    with pytest.raises(ReadError, match="shapes"):
-        urban.read_region(tmp_path / "cut.npz")
-    np.savez(tmp_path / "part", s1_TPYX=arrays["s1_TPYX"])
-    with pytest.raises(ReadError, match="s2_TBYX"):
-        urban.read_region(tmp_path / "part.npz")
-    (tmp_path / "bad.npz").write_bytes(b"not a zip")
-    with pytest.raises(ReadError, match="bad"):
-        urban.read_region(tmp_path / "bad.npz")
-
-
-# --------------------------------------------------------------------------------------- recipes
-
-
-def test_the_simulated_recipe_reads_and_keeps_regions_apart() -> None:
-    sim = urban.UrbanRecipe.read(RECIPES / "urban-s1s2-sim.yaml")
-    assert sim.simulated
-    assert not {*sim.split.train} & {*sim.split.val, *sim.split.show}
 
 
 def test_a_pair_goes_in_the_order_of_the_network() -> None:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cdscale.errors import ModelError
-from cdscale.models import ds_unet, missing_optical
+from cdscale.models import ds_unet, missing_optical, missing_optical_pair
 from cdscale.models.blocks import count_parameters
 from cdscale.models.ds_unet import DSUNet
 from cdscale.models.missing_optical import Body, MissingOptical, UNet
+from cdscale.models.missing_optical_pair import MissingOpticalPair
 from tests.reaching import exact, furthest, on_grid, positive, randomise, reached_rows
 from tests.reaching import tiles_are_whole as tiles_agree
 
@@ -377,6 +378,12 @@ FAMILIES: dict[str, tuple[Any, int, Callable[[], nn.Module], Callable[[Any], Any
         2,
         lambda: MissingOptical(1, 1, width=2),
         lambda net: lambda x: net(x[0], x[1], stripes(x[0])),
+    ),
+    "missing-optical-pair": (
+        missing_optical_pair,
+        4,
+        lambda: MissingOpticalPair(1, 1, width=2),
+        lambda net: lambda x: net(*x, seen=stripes(x[0]))[:, 1:],
     ),
 }
 

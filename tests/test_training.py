@@ -23,13 +23,23 @@ from cdscale.learn.augment import Augment
 from cdscale.learn.export import Result
 from cdscale.learn.labels import IGNORED
 from cdscale.learn.losses import multiclass_dice, power_jaccard, weighted_nll
-from cdscale.learn.recipe import Split
-from cdscale.learn.training import How, Recipe, deal, load_recipe, shipped, table, train
+from cdscale.learn.training import (
+    How,
+    Split,
+    deal,
+    load_recipe,
+    resolved,
+    shipped,
+    table,
+    train,
+)
 from cdscale.learn.training import mapping as maps
-from cdscale.learn.training.mapping import Mapping, map_pair
-from cdscale.learn.training.module import loss_of
-from cdscale.learn.training.recipe import Folds, Loss, Schedule
-from cdscale.learn.training.scenes import measure, read_places, resolved
+from cdscale.learn.training.mapping import Mapping
+from cdscale.learn.training.pair.mapping import map_pair
+from cdscale.learn.training.pair.module import loss_of
+from cdscale.learn.training.pair.recipe import Loss, PairRecipe
+from cdscale.learn.training.pair.scenes import measure, read_places
+from cdscale.learn.training.recipe import Folds, Schedule
 from cdscale.learn.training.schedules import make_schedule
 from cdscale.learn.training.shipping import draft_card
 from cdscale.models.blocks import count_parameters
@@ -61,9 +71,10 @@ def small_halos() -> Any:
         yield
 
 
-def small(name: str, sampling: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+def small(name: str, sampling: dict[str, Any] | None = None, **changes: Any) -> PairRecipe:
     """A recipe that ships, cut down to seconds; its network, its loss and the rest are its own."""
     recipe = load_recipe(name)
+    assert isinstance(recipe, PairRecipe)
     count = 16 if recipe.sampling.crop == 15 else 2
     less = {"batch": count, "crops_per_epoch": count, "crop": min(recipe.sampling.crop, 32)}
     options = dict(recipe.network.options)
@@ -89,7 +100,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 # --------------------------------------------------------------------------------------- recipes
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped("pair"))
 def test_every_recipe_runs_from_pixels_to_a_card(name: str, root: Path, tmp_path: Path) -> None:
     recipe = small(name)
     path = train(recipe, root, tmp_path, How(threads=1))
@@ -106,7 +117,7 @@ def test_every_recipe_runs_from_pixels_to_a_card(name: str, root: Path, tmp_path
 
 
 def test_recipes_that_ship_keep_cities_apart() -> None:
-    for name in shipped():
+    for name in shipped("pair"):
         recipe = load_recipe(name)
         assert recipe.name == name
         split = recipe.split
@@ -191,7 +202,7 @@ def test_a_recipe_extends_another_mapping_by_mapping(tmp_path: Path) -> None:
         ("extends: nothing\n", "cannot read"),
         ("extends: [a]\n", "a name or a path"),
         ("- a\n", "a mapping"),
-        ("kind: urban\n", "expected pair; got urban"),
+        ("kind: urban\n", "expected one of pair, month, images; got urban"),
     ],
 )
 def test_a_recipe_that_cannot_be_trained_is_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -203,7 +214,7 @@ def test_a_recipe_that_cannot_be_trained_is_refused(text: str, said: str, tmp_pa
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(SpecError, match="change-s1s2-oscd, .*oscd-fc-ef-13.*got nothing"):
         load_recipe("nothing")
-    assert not any(name.startswith(("base-", "urban-")) for name in shipped())
+    assert not any(name.startswith("base-") for name in shipped())
 
 
 @given(st.integers(4, 20), st.integers(2, 4), st.integers(0, 9), st.integers(0, 3))
@@ -272,14 +283,14 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
     ],
 )
 def test_the_rate_takes_its_course(schedule: Schedule, shares: dict[int, float]) -> None:
-    sampling = load_recipe("change-s1s2-oscd").sampling
+    sampling = small("change-s1s2-oscd").sampling
     sampling = sampling.model_copy(update={"batch": 2, "crops_per_epoch": 20})
     recipe = load_recipe("oscd-fc-ef-13").model_copy(
         update={"schedule": schedule, "epochs": 10, "sampling": sampling}
     )
     rate = recipe.optimiser.rate
     optimiser = torch.optim.Adam(nn.Linear(1, 1).parameters(), rate)
-    course, interval = make_schedule(recipe, optimiser)
+    course, interval = make_schedule(recipe, optimiser, 10)
     rates = []
     for _ in range(100 if interval == "step" or schedule.kind == "constant" else 10):
         rates.append(optimiser.param_groups[0]["lr"] / rate)
@@ -392,7 +403,7 @@ class Stop(Callback):
             raise KeyboardInterrupt
 
 
-def resumable(**changes: Any) -> Recipe:
+def resumable(**changes: Any) -> PairRecipe:
     """Dropout, an average, a rate of its own at each step, and every augmentation."""
     recipe = small("oscd-two-branch-s1s2", {"batch": 2, "crops_per_epoch": 4})
     return recipe.model_copy(
@@ -533,7 +544,6 @@ def test_a_cross_validation_from_the_command_line(cdscale: Cli, root: Path, tmp_
     refused(cdscale(*told, "--fold", "first"), "--fold; expected 1 to 2, or all")
     refused(cdscale(*told[:-4], "--epochs", "0"), "epochs; expected 1 or more")
     refused(cdscale("train", "oscd-none", *told[2:]), "no such recipe")
-    refused(cdscale("train", "urban-s1s2-sim", *told[2:]), "expected pair")
 
 
 def test_a_curve_without_rows_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ Shape suffixes: B band, F feature, Y row, X column, N valid pixel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -178,13 +178,21 @@ class DeepCva(Method):
             raise ModelError(explain("deepcva", expected=f"{len(layers)} shares", got=got, do=do))
         square_YX = np.zeros(pair.shape)
         for (one_FYX, two_FYX), share in zip(layers, self.shares, strict=True):
-            one_FYX, two_FYX = (x.clip(-self.limit, self.limit) for x in (one_FYX, two_FYX))
-            for f in most_varying(two_FYX - one_FYX, seen_YX, share):
+            # Feature by feature: clipped copies of all would double what an image takes.
+            differences = map(self._difference, one_FYX, two_FYX)
+            for f in most_varying(differences, seen_YX, share):
                 one, two = (
-                    _standardised(enlarge(x[f], pair.shape), seen_YX) for x in (one_FYX, two_FYX)
+                    _standardised(enlarge(self._clipped(x[f]), pair.shape), seen_YX)
+                    for x in (one_FYX, two_FYX)
                 )
                 square_YX += saturated(np.abs(two - one), seen_YX, self.difference_saturation) ** 2
         return _absent(_unit_range(np.sqrt(square_YX), seen_YX), seen_YX)
+
+    def _clipped(self, map_YX: Floats) -> Floats:
+        return map_YX.clip(-self.limit, self.limit)
+
+    def _difference(self, one_YX: Floats, two_YX: Floats) -> Floats:
+        return self._clipped(two_YX) - self._clipped(one_YX)
 
 
 def both_maps(
@@ -267,16 +275,26 @@ def _factor(old: int, new: int) -> float:
     return up if -(-new // up) == old else new / old
 
 
-def most_varying(difference_FYX: Floats, seen_YX: Booleans, share: float) -> list[int]:
-    """Features whose difference has the largest standard deviation in any quadrant, by number."""
-    keep = max(1, round(share * len(difference_FYX)))
+def most_varying(differences: Iterable[Floats], seen_YX: Booleans, share: float) -> list[int]:
+    """Features whose difference has the largest standard deviation in any quadrant, by number.
+
+    Parameters
+    ----------
+    differences : iterable of array
+        Of each feature, (y, x).
+    seen_YX : array of bool
+        Pixels that count.
+    share : float
+        Of the features that are kept; at least one is.
+    """
     quadrants = [q for q in _quadrants(seen_YX.shape) if seen_YX[q].any()]
-    deviation = np.zeros((len(quadrants), len(difference_FYX)))
-    for f, map_YX in enumerate(difference_FYX):
+    deviation = []
+    for map_YX in differences:
         full_YX = enlarge(map_YX, seen_YX.shape)
-        deviation[:, f] = [full_YX[q][seen_YX[q]].std(dtype=np.float64) for q in quadrants]
+        deviation.append([full_YX[q][seen_YX[q]].std(dtype=np.float64) for q in quadrants])
+    keep = max(1, round(share * len(deviation)))
     # Stable: among equals the first feature.
-    order = np.argsort(-deviation, axis=1, kind="stable")[:, :keep]
+    order = np.argsort(-np.array(deviation), axis=0, kind="stable")[:keep]
     return sorted({int(f) for f in order.ravel()})
 
 

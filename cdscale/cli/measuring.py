@@ -1,4 +1,4 @@
-"""``evaluate`` and ``predict``: trained networks on the published data sets."""
+"""``evaluate``, ``predict``, ``pseudo-label``: trained networks on the published data sets."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ def predict(
 ) -> None:
     """Map every scene of a split; band 1 is the class, band 2 the probability. Needs no labels.
 
+    Networks of semantic change add land cover before and after as bands 3 and 4, where they say it.
     Status 1 where a scene could not be read; the others are mapped all the same.
     """
     from cdscale.evaluation import map_samples
@@ -92,12 +93,59 @@ def predict(
             err.print(f"{found.key}: no map: {found.error}", markup=False)
         else:
             share = 100 * found.positive / max(found.pixels, 1)
-            out.print(f"{found.path}: {share:.2f} % in class 1", markup=False)
+            out.print(f"{found.path}: {share:.2f} % {found.counted}", markup=False)
     failed = sum(bool(found.error) for found in maps)
     if as_json:
         print_json([found.as_dict() for found in maps])
     elif failed:
         err.print(f"{failed} of {len(maps)} scenes could not be read.", markup=False)
+    if failed:
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command("pseudo-label")
+def pseudo_label(
+    name: Annotated[str, typer.Argument(help="Name of the data set; see `cdscale data list`.")],
+    root: Annotated[Path, typer.Argument(help="Folder of your copy.")],
+    model: Annotated[str, typer.Option(help=AnyModel)],
+    split: Annotated[str, typer.Option(help="Such as val; its unlabelled scenes are labelled.")],
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="By default the folder `pseudo` of the copy."),
+    ] = None,
+    sure: Annotated[
+        float, typer.Option(help="Least probability of a class that is written; 0: all are.")
+    ] = 0.0,
+    tta: Tta = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the classes of change that a model sees where there are no labels, to train on.
+
+    One file for each scene, 255 where the model is not sure. Recipes with `pseudo` train on them.
+    Status 1 where a scene could not be read.
+    """
+    from cdscale.evaluation import label_samples
+    from cdscale.learn.data import data_set
+
+    known = data_set(name)
+    samples = known.samples(root, split)
+    folder = root / "pseudo" if to is None else to
+    run = label_samples(model, known, samples, folder, sure, _way(False, tta))
+    labels = list(run(_shown("labels")(samples)))
+    failed = [found for found in labels if found.error]
+    if as_json:
+        print_json([found.as_dict() for found in labels])
+    else:
+        for found in failed:
+            err.print(f"{found.key}: no label: {found.error}", markup=False)
+        pixels, kept, changed = (
+            sum(getattr(found, part) for found in labels) for part in ("pixels", "sure", "changed")
+        )
+        out.print(
+            f"{len(labels) - len(failed)} labels in {folder}: {100 * kept / max(pixels, 1):.2f} % "
+            f"of the pixels, of which {100 * changed / max(kept, 1):.2f} % changed",
+            markup=False,
+        )
     if failed:
         raise typer.Exit(INCOMPLETE)
 
@@ -119,12 +167,7 @@ def _shown(what: str) -> Callable[[Sequence[Sample]], Iterable[Sample]]:
 
 def _show(found: Evaluation) -> None:
     about = found.about
-    card = f"; the card's is {about['card_threshold']:g}"
-    own = about["threshold"] == about["card_threshold"]
-    said = [
-        f"threshold {about['threshold']:g}{'' if own else card}",
-        "radar" if about["radar"] else "no radar",
-    ]
+    said = [_decided(about), "radar" if about["radar"] else "no radar"]
     if about["tta"] == "d4":
         said.append("eight orientations")
     if about["members"] > 1:
@@ -137,6 +180,14 @@ def _show(found: Evaluation) -> None:
         out.print(f"{name}: {told}", markup=False)
     for note in found.notes:
         out.print(note, markup=False)
+
+
+def _decided(about: Mapping[str, Any]) -> str:
+    """How a pixel comes to its class."""
+    used, card = about["threshold"], about["card_threshold"]
+    if used is None:
+        return "the likeliest class"
+    return f"threshold {used:g}" + ("" if used == card else f"; the card's is {card:g}")
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> Table:

@@ -35,7 +35,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw crops.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network on pairs; out come weights, a card, and the curve of the run.
+    """Train a network; out come weights, a card, and the curve of the run.
 
     Ctrl-C keeps the state of the last whole epoch; --resume goes on from there.
     """

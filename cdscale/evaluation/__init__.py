@@ -3,7 +3,9 @@
 ``scenes``   a scene of a data set through a network, by the code of the pipeline
 ``change``   figures of change maps
 ``urban``    figures of monthly maps of built-up area
+``semantic`` figures of maps of semantic change
 ``maps``     a GeoTIFF for each scene
+``pseudo``   labels that a model writes for scenes without any
 ``report``   what an evaluation found
 """
 
@@ -17,15 +19,26 @@ from typing import Any
 from cdscale.errors import SpecError, explain
 from cdscale.evaluation.change import score_change
 from cdscale.evaluation.maps import MapOfSample, map_samples
+from cdscale.evaluation.pseudo import Labelled, label_samples
 from cdscale.evaluation.report import Evaluation, acquaintance
-from cdscale.evaluation.scenes import Mapper, Way
+from cdscale.evaluation.scenes import Mapper, Way, threshold_of
+from cdscale.evaluation.semantic import score_semantic
 from cdscale.evaluation.urban import score_urban
 from cdscale.learn.data import Sample, data_set
 from cdscale.models import family_of
 
-__all__ = ["Evaluation", "MapOfSample", "Split", "Way", "evaluate", "map_samples"]
+__all__ = [
+    "Evaluation",
+    "Labelled",
+    "MapOfSample",
+    "Split",
+    "Way",
+    "evaluate",
+    "label_samples",
+    "map_samples",
+]
 
-LABEL = {"pair": "change", "month": "urban"}
+LABEL = {"pair": "change", "month": "urban", "images": "change"}
 """The layer that a network of each kind is measured by."""
 
 
@@ -79,8 +92,8 @@ def evaluate(
     ModelError
         When there is no such model, or it cannot read the data set.
     SpecError
-        When there is no such data set or split, none of its samples has a label, or ``legacy`` is
-        asked of another task.
+        When there is no such data set or split, none of its samples has a label, ``legacy`` is
+        asked of another task, or a threshold of a network that has none.
     ReadError
         When the folder, or a file of a sample, cannot be read.
     """
@@ -88,13 +101,16 @@ def evaluate(
     mapper = Mapper.open(model, data, way)
     card, kind = mapper.card, family_of(mapper.card).kind
     labelled, bare = _labelled(split, LABEL[kind])
-    used = card.threshold if threshold is None else threshold
-    if kind == "pair":
-        rows, summary, notes = score_change(mapper, each(labelled), used, legacy=legacy)
-    elif legacy:
+    used = threshold_of(card, threshold)
+    level = card.threshold if used is None else used
+    if legacy and kind != "pair":
         raise SpecError(explain(f"legacy tiles of {card.name}", expected="a network of change"))
+    if kind == "pair":
+        rows, summary, notes = score_change(mapper, each(labelled), level, legacy=legacy)
+    elif kind == "month":
+        rows, summary, notes = score_urban(mapper, each(labelled), level)
     else:
-        rows, summary, notes = score_urban(mapper, each(labelled), used)
+        rows, summary, notes = score_semantic(mapper, each(labelled), level, data)
     warned = acquaintance(card, data, split.split, [sample.place for sample in labelled])
     if bare:
         notes = (*notes, f"Without a label, and left out: {', '.join(bare)}.")
@@ -105,7 +121,7 @@ def evaluate(
         "data": data.name,
         "split": split.split,
         "threshold": used,
-        "card_threshold": card.threshold,
+        "card_threshold": None if used is None else card.threshold,
         "radar": bool(card.s1_bands) and way.radar,
         "tta": way.orientations(card),
         "members": card.members,

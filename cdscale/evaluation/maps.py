@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from cdscale.errors import ReadError, SpecError, explain
-from cdscale.evaluation.scenes import Mapper, Way
-from cdscale.export.change_map import MapGrid, change_map
+from cdscale.evaluation.scenes import Mapper, Way, threshold_of
+from cdscale.export.change_map import ABSENT, MapGrid, change_map, class_map
+from cdscale.grid import GeoBox
 from cdscale.learn.data import DataSet, Sample
-from cdscale.models import family_of
+from cdscale.learn.images import Reading
+from cdscale.models import ModelCard, family_of
 
 WHAT = {"pair": "change", "month": "urban"}
-"""What a network of each kind maps."""
+"""What a network of a kind that tells one class from the rest maps."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,11 @@ class MapOfSample:
     path : Path
         Of its map.
     pixels, positive : int
-        Of which something is said; of these, in class 1.
+        Of which something is said; of these, in class 1, or in any class of change.
     error : str
         Why there is no map; empty where there is one.
+    counted : str
+        What the positive pixels are.
     """
 
     key: str
@@ -43,6 +47,7 @@ class MapOfSample:
     pixels: int = 0
     positive: int = 0
     error: str = ""
+    counted: str = "in class 1"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -79,7 +84,8 @@ def map_samples(
     way : Way, optional
         With radar or without, and test-time augmentation.
     threshold : float, optional
-        By default that of the card; a pixel of this probability is class 1.
+        By default that of the card; a pixel of this probability is class 1. Networks that say the
+        likeliest class have none.
 
     Returns
     -------
@@ -93,7 +99,8 @@ def map_samples(
     ModelError
         When there is no such model, or it cannot read the data set.
     SpecError
-        When there is no sample, or a map would replace a file of the data set.
+        When there is no sample, a map would replace a file of the data set, or a threshold is
+        asked of a network that has none.
     StoreError
         When a map cannot be written.
     """
@@ -103,11 +110,16 @@ def map_samples(
         )
     _check_apart(samples, folder)
     mapper = Mapper.open(model, data, way or Way())
-    used = mapper.card.threshold if threshold is None else threshold
+    used = threshold_of(mapper.card, threshold)
+    semantic = family_of(mapper.card).kind == "images"
 
     def run(each: Iterable[Sample]) -> Iterator[MapOfSample]:
         for sample in each:
-            yield _one(mapper, sample, folder / f"{sample.key}.tif", used)
+            path = folder / f"{sample.key}.tif"
+            if semantic:
+                yield _semantic(mapper, sample, path, used)
+            else:
+                yield _one(mapper, sample, path, mapper.card.threshold if used is None else used)
 
     return run
 
@@ -123,14 +135,49 @@ def _one(mapper: Mapper, sample: Sample, path: Path, threshold: float) -> MapOfS
             probability_YX = mapper.urban(sample).probability_YX
     except ReadError as err:
         return MapOfSample(sample.key, path, error=str(err))
-    crs = None if grid.crs is None else str(grid.crs)
-    place = MapGrid(grid.shape[1], grid.shape[0], crs, grid.affine)
     positive_YX = probability_YX >= threshold
     said = f"{card.name} {card.version}, threshold {threshold:g}"
-    with change_map(path, place, said, f"probability of {what}", what) as file:
+    with change_map(path, _place(grid), said, f"probability of {what}", what) as file:
         file.write(positive_YX, probability_YX)
     seen = int(np.isfinite(probability_YX).sum())
     return MapOfSample(sample.key, path, seen, int(positive_YX.sum()))
+
+
+def _semantic(mapper: Mapper, sample: Sample, path: Path, threshold: float | None) -> MapOfSample:
+    """Window by window: no scene is in memory whole."""
+    card, scene = mapper.card, mapper.scene(threshold)
+    bands = _bands(card, scene.reading)
+    how = "the likeliest class" if threshold is None else f"threshold {threshold:g}"
+    seen, positive = 0, 0
+    try:
+        grid = sample.grid()
+        with class_map(path, _place(grid), f"{card.name} {card.version}, {how}", bands) as file:
+            for at, found in scene.maps(sample):
+                file.write(
+                    found.change_YX, found.probability_YX, at.top, at.left, further=found.land_YX
+                )
+                there_YX = found.change_YX != ABSENT
+                seen += int(there_YX.sum())
+                positive += int((there_YX & (found.change_YX > 0)).sum())
+    except ReadError as err:
+        return MapOfSample(sample.key, path, error=str(err))
+    return MapOfSample(sample.key, path, seen, positive, counted="changed")
+
+
+def _bands(card: ModelCard, reading: Reading) -> tuple[str, ...]:
+    """Descriptions of the bands of a map."""
+    classes = ", ".join(f"{code} = {name}" for code, name in sorted(card.classes.items()))
+    score = "probability of change"
+    if reading.says == "classes of change":
+        return f"change to ({classes}, {ABSENT} = absent)", score
+    land = f"({classes}, {ABSENT} = absent)"
+    change = f"change (1 = change, 0 = none, {ABSENT} = absent)"
+    return change, score, f"land cover before {land}", f"land cover after {land}"
+
+
+def _place(grid: GeoBox) -> MapGrid:
+    crs = None if grid.crs is None else str(grid.crs)
+    return MapGrid(grid.shape[1], grid.shape[0], crs, grid.affine)
 
 
 def _check_apart(samples: Sequence[Sample], folder: Path) -> None:

@@ -1,8 +1,11 @@
-"""Whole scenes of a data set through a network, by the code that the pipeline maps with.
+"""Scenes of a data set through a network.
 
-A scene is a block with nothing around it: ``card.halo`` pixels of NaN on every side, cut into
-windows by :mod:`cdscale.predict`. Layers of a scene are read whole; what a network takes is
-bounded by the window.
+Networks on pairs and on months go by the code that the pipeline maps with: a scene is a block with
+nothing around it, ``card.halo`` pixels of NaN on every side, cut into windows by
+:mod:`cdscale.predict`. Its layers are read whole; what a network takes is bounded by the window.
+
+Networks on images have scenes of any size, which are read window by window
+(:mod:`cdscale.learn.images`).
 
 Shape suffixes: B band, P polarisation, C channel, Y row, X column.
 """
@@ -17,8 +20,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cdscale import models
-from cdscale.errors import ModelError, explain
+from cdscale.errors import ModelError, SpecError, explain
 from cdscale.learn.data import DataSet, Image, Sample
+from cdscale.learn.images import Reading, SceneMapper
 from cdscale.models import ModelCard, family_of
 from cdscale.predict import (
     Block,
@@ -40,6 +44,7 @@ LARGEST = 512
 NEEDED = {
     "pair": ("before", "after"),
     "month": ("s1", "image"),
+    "images": ("before", "after"),
 }
 """Layers that a data set must have for a network of each kind."""
 
@@ -97,6 +102,23 @@ class Mapper:
         check_fits(card, data, way)
         network = models.load(card, best_device(), folder=models.folder_of(model))
         return cls(card, network, way)
+
+    def scene(self, threshold: float | None = None) -> SceneMapper:
+        """Windows of scenes, of a network on images.
+
+        Parameters
+        ----------
+        threshold : float, optional
+            Of the probability of change; by default that of the card.
+
+        Raises
+        ------
+        ModelError
+            When the family is none of semantic change.
+        """
+        level = self.card.threshold if threshold is None else threshold
+        turns = {"none": 1, "d4": 8}[self.way.orientations(self.card)]
+        return SceneMapper.of(self.card, self.network, level, turns)
 
     def change(self, sample: Sample) -> Floats:
         """Probability of change (Y, X), NaN where neither sensor saw both dates.
@@ -192,6 +214,30 @@ def orbits_of(sample: Sample, bands: tuple[str, ...]) -> tuple[str, ...]:
     return ("",) if _holds(sample, "s1_before", bands) else ()
 
 
+def threshold_of(card: ModelCard, asked: float | None) -> float | None:
+    """The threshold asked for, or the card's; None where the likeliest class decides.
+
+    Raises
+    ------
+    SpecError
+        When one is asked of a network that has none.
+    """
+    if card.task == "semantic-change":
+        reading = Reading.of(card.family, card.classes)
+        if not reading.has_threshold:
+            if asked is None:
+                return None
+            raise SpecError(
+                explain(
+                    f"threshold of {card.name}",
+                    expected="none: the likeliest class decides",
+                    got=asked,
+                    do="Leave it out, or choose a network with a change output of its own.",
+                )
+            )
+    return card.threshold if asked is None else asked
+
+
 def check_fits(card: ModelCard, data: DataSet, way: Way) -> None:
     """Refuse a network that cannot read a data set, or not in this way.
 
@@ -201,15 +247,6 @@ def check_fits(card: ModelCard, data: DataSet, way: Way) -> None:
         Naming what is missing.
     """
     kind = family_of(card).kind
-    if kind not in NEEDED:
-        raise ModelError(
-            explain(
-                f"model {card.name} of family {card.family} maps land cover and its change",
-                expected="a network of change or of built-up area",
-                got=card.task,
-                do="Its figures are taken while it is trained; see the run's curve.",
-            )
-        )
     if lacking := [layer for layer in NEEDED[kind] if layer not in data.layers]:
         raise ModelError(
             explain(

@@ -1,5 +1,7 @@
 """Change maps as GeoTIFF: the class in band 1, the score or probability in band 2.
 
+A map of semantic change may have the land cover before and after in bands 3 and 4.
+
 Shape suffixes: Y row, X column.
 """
 
@@ -7,8 +9,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,34 +45,38 @@ class ChangeMap:
 
     def write(
         self,
-        change_YX: NDArray[np.bool_],
+        change_YX: NDArray[np.bool_] | NDArray[np.uint8],
         score_YX: NDArray[np.float32],
         row: int = 0,
         column: int = 0,
+        further: Sequence[NDArray[np.uint8]] = (),
     ) -> None:
         """Write a block whose first pixel is at a row and a column.
 
         Parameters
         ----------
-        change_YX : array of bool
-            Where there is change.
+        change_YX : array of bool or uint8
+            Where there is change, or the class of each pixel.
         score_YX : array of float32
             Score or probability, NaN where nothing can be said.
         row, column : int
             Place of the block.
+        further : sequence of uint8 arrays
+            Codes of the bands from 3 on, which say themselves where they are absent.
         """
         there_YX = np.isfinite(score_YX)
         class_YX = np.where(there_YX, change_YX, ABSENT)
         window = Window(column, row, score_YX.shape[1], score_YX.shape[0])
         self._file.write(class_YX.astype(np.float32), 1, window=window)
         self._file.write(score_YX.astype(np.float32), 2, window=window)
+        for band, code_YX in enumerate(further, start=3):
+            self._file.write(code_YX.astype(np.float32), band, window=window)
         self._file.write_mask(there_YX, window=window)
 
 
-@contextmanager
 def change_map(
     path: Path, grid: MapGrid, method: str, score: str, what: str = "change"
-) -> Iterator[ChangeMap]:
+) -> AbstractContextManager[ChangeMap]:
     """Write a change map; it appears under its name when it is whole.
 
     GeoTIFF has one type for all bands: classes are 0 and 1 in float32, as the scores are.
@@ -91,19 +97,39 @@ def change_map(
     StoreError
         When it cannot be written.
     """
+    first = f"{what} (1 = {what}, 0 = none, {ABSENT} = absent)"
+    return class_map(path, grid, method, (first, score))
+
+
+@contextmanager
+def class_map(path: Path, grid: MapGrid, method: str, bands: Sequence[str]) -> Iterator[ChangeMap]:
+    """Write a map of any classes; as :func:`change_map`, but all bands are described by name.
+
+    Parameters
+    ----------
+    path, grid, method
+        As of :func:`change_map`.
+    bands : sequence of str
+        Descriptions: of the class, of the score or probability, and of further bands of codes.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be written.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(
-                part, "w", driver="GTiff", count=2, dtype="float32", width=grid.width,
+                part, "w", driver="GTiff", count=len(bands), dtype="float32", width=grid.width,
                 height=grid.height, crs=grid.crs, transform=grid.transform, tiled=True,
                 blockxsize=256, blockysize=256, compress="deflate", predictor=3, bigtiff="if_safer",
             ) as file:  # fmt: skip
                 file.update_tags(METHOD=method)
-                file.set_band_description(1, f"{what} (1 = {what}, 0 = none, {ABSENT} = absent)")
-                file.set_band_description(2, score)
+                for band, said in enumerate(bands, start=1):
+                    file.set_band_description(band, said)
                 yield ChangeMap(file)
         os.replace(part, path)
     except (RasterioError, OSError) as err:

@@ -1,4 +1,4 @@
-"""The curve of a training run as a picture: loss above, F1 of the held-out places below."""
+"""The curve of a training run as a picture: loss above, figures of held-out places below."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from matplotlib.ticker import MaxNLocator
 from cdscale.errors import ReadError, explain
 
 INK, QUIET = "#222222", "#6b6b6b"
-COLOURS = {"s1s2_f1": "#0072b2", "s2_f1": "#d55e00"}
-NAMES = {"s1s2_f1": "both sensors", "s2_f1": "radar withheld"}
+LINES = {
+    "s1s2_f1": ("F1, both sensors", "#0072b2"),
+    "s2_f1": ("F1, radar withheld", "#d55e00"),
+    "all_f1": ("F1", "#0072b2"),
+    "seen_f1": ("F1 where optical was seen", "#009e73"),
+    "reconstructed_f1": ("F1 where it was not", "#e69f00"),
+    "s1_only_f1": ("F1, optical withheld", "#d55e00"),
+}
+"""Columns that are drawn, with their words and colours; where there is none of them, the score."""
+SCORE = {"score": ("score", "#0072b2")}
 
 
 def plot_curve(table: Path, picture: Path) -> Path:
@@ -22,8 +30,8 @@ def plot_curve(table: Path, picture: Path) -> Path:
     Parameters
     ----------
     table : Path
-        Columns ``epoch`` and ``loss``, and where there was validation ``s1s2_f1``, ``s2_f1``; a
-        row an epoch, empty where nothing was validated.
+        Columns ``epoch`` and ``loss``, and where there was validation those of :data:`LINES`, or
+        ``score``; a row an epoch, empty where nothing was validated.
     picture : Path
         The PNG to be written.
 
@@ -46,11 +54,10 @@ def plot_curve(table: Path, picture: Path) -> Path:
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(*zip(*losses, strict=True), color=INK, marker=".", markersize=3)
     _dress(above, "training loss")
-    for name in COLOURS:
+    lines = {name: line for name, line in LINES.items() if any(r.get(name) for r in rows)} or SCORE
+    for name, (label, colour) in lines.items():
         points = [(float(r["epoch"]), float(r[name])) for r in rows if r.get(name)]
         if points:
-            colour = COLOURS[name]
-            label = NAMES[name] if any(r.get("s1s2_f1") for r in rows) else "F1"
             below.plot(
                 *zip(*points, strict=True), color=colour, marker=".", markersize=4, label=label
             )
@@ -59,7 +66,7 @@ def plot_curve(table: Path, picture: Path) -> Path:
     below.set_ylim(0, 1)
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _dress(below, "F1 of held-out places")
+    _dress(below, "held-out places")
     figure.savefig(picture)
     return picture
 

@@ -30,8 +30,10 @@ from rasterio.warp import Resampling, calculate_default_transform, reproject, tr
 from cdscale.learn.data.oscd import City, OrbitPair, radar, read_city, without_s1
 from cdscale.learn.export import Result, ship
 from cdscale.learn.metrics import Confusion, Curve
-from cdscale.learn.training.mapping import Mapping, map_pair
-from cdscale.learn.training.recipe import Recipe, load_recipe
+from cdscale.learn.training.loading import load_recipe
+from cdscale.learn.training.mapping import Mapping
+from cdscale.learn.training.pair.mapping import map_pair
+from cdscale.learn.training.recipe import Recipe
 from cdscale.learn.training.shipping import draft_card
 from cdscale.models import build
 from cdscale.spec.card import ModelCard

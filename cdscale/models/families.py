@@ -107,6 +107,10 @@ FAMILIES = {
     "missing-optical": Family(
         "missing_optical", "MissingOptical", "month", "S. Hafner, Y. Ban, IGARSS 2023"
     ),
+    "missing-optical-pair": Family(
+        "missing_optical_pair", "MissingOpticalPair", "pair", "S. Hafner, Y. Ban, IGARSS 2023"
+    ),
+    "radar-unet": Family("radar_unet", "RadarUNet", "month", "S. Hafner, Y. Ban, IGARSS 2023"),
     "hrscd-1": Family("hrscd", "PostClassification", "images", _HRSCD),
     "hrscd-2": Family("hrscd", "DirectTransitions", "images", _HRSCD),
     "hrscd-3": Family("hrscd", "IndependentChange", "images", _HRSCD),

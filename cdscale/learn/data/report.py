@@ -14,7 +14,7 @@ Kind = Literal[
 ]  # fmt: skip
 
 MARKER = "MINIATURE.json"
-"""In a folder that was made up: says so, and which places it has."""
+"""In a folder that was made up: says so, which places it has, and units of its own, if any."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,23 @@ class Inspection:
 
 def made_up_places(root: Path) -> dict[str, list[str]] | None:
     """Places by split that a made-up miniature is to have; None for any other folder."""
-    path = root / MARKER
-    if not path.is_file():
+    if not (root / MARKER).is_file():
         return None
     try:
-        said = json.loads(path.read_text("utf-8"))["places"]
+        said = _marker(root)["places"]
         return {str(split): [str(place) for place in own] for split, own in said.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def made_up_decibel(root: Path, published: tuple[float, float]) -> tuple[float, float]:
+    """Backscatter in dB that 0 and 1 stand for: as published, or as a made-up folder says."""
+    try:
+        low, high = _marker(root)["s1_db"]
+        return float(low), float(high)
+    except (OSError, ValueError, KeyError, TypeError):
+        return published
+
+
+def _marker(root: Path) -> Any:
+    return json.loads((root / MARKER).read_text("utf-8"))

@@ -15,7 +15,9 @@ four bands (blue, green, red, NIR): its indices [2, 1, 0, 3] pick the red edge h
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from cdscale.learn.data.base import DataSet, Image, Label, Sample, Source
 from cdscale.learn.data.check import expect_places, inspect
 from cdscale.learn.data.download import Download
 from cdscale.learn.data.files import is_name, read_text, safe_name, unreadable
-from cdscale.learn.data.report import Inspection, Report
+from cdscale.learn.data.report import Inspection, Report, made_up_decibel, made_up_places
 from cdscale.learn.data.spacenet7_sites import SITES as SITES
 from cdscale.months import Month
 
@@ -110,7 +112,26 @@ def _month(path: Path, site: str, entry: Any) -> SiteMonth:
     return SiteMonth(site, Month(year, month), *(bool(flag) for flag in flags))
 
 
-def _sample(root: Path, month: SiteMonth) -> Sample:
+@dataclass(frozen=True)
+class _Folder:
+    """A root, with what a made-up one has of its own: its sites, and its range of backscatter."""
+
+    root: Path
+    sites: Mapping[str, Collection[str]]
+    decibel: tuple[float, float]
+
+    @classmethod
+    def at(cls, root: Path) -> _Folder:
+        decibel = made_up_decibel(root, units.SPACENET7_DB)
+        return cls(root, made_up_places(root) or SITES, decibel)
+
+    def split_of(self, site: str) -> str:
+        named = (split for split, sites in self.sites.items() if site in sites)
+        return next(named, UNLABELLED)
+
+
+def _sample(folder: _Folder, month: SiteMonth) -> Sample:
+    root, power = folder.root, partial(units.unit_power, db=folder.decibel)
     s2 = month.path(root, "s2")
     optical = (Source(s2, tuple(range(1, len(BANDS) + 1))),) if month.s2 and s2.is_file() else ()
     label = (Source(month.path(root, "buildings"), (1,)),) if month.buildings else ()
@@ -122,42 +143,40 @@ def _sample(root: Path, month: SiteMonth) -> Sample:
         when=(str(month.month),),
         grid_file=s1,
         layers=(
-            Image("s1", POLARISATIONS, (Source(s1, (1, 2)),), units.unit_power, _FLOAT, 2),
+            Image("s1", POLARISATIONS, (Source(s1, (1, 2)),), power, _FLOAT, 2),
             Image("image", BANDS, optical, units.unit_reflectance, _FLOAT, len(BANDS)),
             Label("urban", label, units.present, _FLOAT, (1,)),
         ),
     )
 
 
-def _split_of(site: str) -> str:
-    return next((split for split, sites in SITES.items() if site in sites), UNLABELLED)
-
-
-def _of_split(months: tuple[SiteMonth, ...], split: str) -> list[SiteMonth]:
-    own = [month for month in months if _split_of(month.site) == split]
+def _of_split(folder: _Folder, split: str) -> list[SiteMonth]:
+    months = read_metadata(folder.root)
+    own = [month for month in months if folder.split_of(month.site) == split]
     if split == UNLABELLED:
         return [month for month in own if month.s1]
     return [month for month in own if month.usable]
 
 
 def _samples(root: Path, split: str) -> tuple[Sample, ...]:
-    return tuple(_sample(root, month) for month in _of_split(read_metadata(root), split))
+    folder = _Folder.at(root)
+    return tuple(_sample(folder, month) for month in _of_split(folder, split))
 
 
 def _check(root: Path, deep: bool) -> Report:
-    inspection = Inspection("spacenet7", root, deep)
+    inspection, folder = Inspection("spacenet7", root, deep), _Folder.at(root)
     for name in ("sites", "months", "samples", "without S2"):
         inspection.count(name, 0)
     months = _sound_months(inspection)
     sites = dict.fromkeys(month.site for month in months)
     inspection.count("sites", len(sites))
     inspection.count("months", len(months))
-    found: dict[str, list[str]] = {split: [] for split in (*SITES, UNLABELLED)}
+    found: dict[str, list[str]] = {split: [] for split in (*folder.sites, UNLABELLED)}
     for site in sites:
-        found[_split_of(site)].append(site)
+        found[folder.split_of(site)].append(site)
     expect_places(inspection, found, SITES)
     for month in months:
-        _inspect_month(inspection, month)
+        _inspect_month(inspection, folder, month)
     inspection.surplus(root, {*sites, METADATA})
     return inspection.done()
 
@@ -186,9 +205,9 @@ def _sound_months(inspection: Inspection) -> tuple[SiteMonth, ...]:
     return tuple(months)
 
 
-def _inspect_month(inspection: Inspection, month: SiteMonth) -> None:
+def _inspect_month(inspection: Inspection, folder: _Folder, month: SiteMonth) -> None:
     """The files that the metadata promise; what they call missing is counted, no error."""
-    sample = _sample(inspection.root, month)
+    sample = _sample(folder, month)
     if month.s1:
         inspect(inspection, sample)
     for part in ("s2", "buildings"):
@@ -197,7 +216,7 @@ def _inspect_month(inspection: Inspection, month: SiteMonth) -> None:
             inspection.error("missing", path, f"{METADATA} says that it is there")
         if not said and path.is_file():
             inspection.note("surplus", path, f"{METADATA} says that it is missing: it is not read")
-    if month.usable and _split_of(month.site) != UNLABELLED:
+    if month.usable and folder.split_of(month.site) != UNLABELLED:
         inspection.count("samples")
         inspection.count("without S2", 0 if sample.has("image") else 1)
 

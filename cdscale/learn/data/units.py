@@ -44,12 +44,12 @@ def unit_reflectance(raw: Raw) -> Floats:
     return _between_0_and_1(raw)
 
 
-def unit_power(raw: Raw) -> Floats:
+def unit_power(raw: Raw, db: tuple[float, float] = SPACENET7_DB) -> Floats:
     """SpaceNet7's S1: [0, 1] back to [-25, 0] dB and to linear power.
 
     0 is -25 dB, the floor below which scenes were masked: dark water, mostly, and kept as such.
     """
-    low, high = SPACENET7_DB
+    low, high = db
     return _power(low + (high - low) * _between_0_and_1(raw))
 
 

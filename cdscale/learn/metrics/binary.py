@@ -168,6 +168,20 @@ class Curve:
         self._counts[1] += np.bincount(place[true], minlength=self.bins)
         self._counts[0] += np.bincount(place[~true], minlength=self.bins)
 
+    def __add__(self, other: Curve) -> Curve:
+        """Counts of both, which have the same thresholds.
+
+        Raises
+        ------
+        UserError
+            When they have not.
+        """
+        if self.bins != other.bins:
+            raise UserError(explain("curve: bins", expected=self.bins, got=other.bins))
+        total = Curve(self.bins)
+        total._counts = self._counts + other._counts
+        return total
+
     def at(self, threshold: float) -> Confusion:
         """Counts at a threshold, which is rounded to a multiple of ``1 / bins``."""
         first = round(threshold * self.bins)

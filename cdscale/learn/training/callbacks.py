@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cdscale.learn.state import log_row, write_tensors
-from cdscale.learn.training.module import ChangeTraining
+from cdscale.learn.training.module import Training
 from cdscale.spec.card import Normalisation
 
 BEST, LAST, CURVE = "best.safetensors", "last.ckpt", "curve.csv"
@@ -50,16 +50,15 @@ class Keeper(Callback):
             self.best = module.figures["score"]
             self._write(module)
 
-    def finish(self, module: ChangeTraining) -> None:
+    def finish(self, module: Training) -> None:
         """Keep the last weights, where the recipe wants those."""
         if module.recipe.keep == "last":
             self._write(module)
 
-    def _write(self, module: ChangeTraining) -> None:
-        threshold = module.recipe.threshold or module.figures.get("s2_threshold", 0.5)
+    def _write(self, module: Training) -> None:
         notes = {
             "step": str(module.global_step),
-            "threshold": str(threshold),
+            "threshold": str(module.threshold),
             "normalisation": self.rule.model_dump_json(),
         }
         weights = {name: value.cpu() for name, value in module.kept.state_dict().items()}
@@ -103,12 +102,14 @@ class Journal(Callback):
             "loss": round(float(torch.stack(module.losses).mean()), 5),
             "rate": f"{trainer.optimizers[0].param_groups[0]['lr']:.3g}",
         }
-        variants = ("s1s2", "s2") if module.recipe.s1_bands else ("s2",)
-        names = [f"{v}_{f}" for v in variants for f in ("f1", "precision", "recall", "threshold")]
-        for name in (*names, "score"):
+        for name in module.columns:
             row[name] = round(module.figures[name], 4) if module.figures else ""
         log_row(self.path, row)
-        told = [f"F1 {v} {module.figures[f'{v}_f1']:.3f}" for v in variants if module.figures]
+        told = [
+            f"{words} {module.figures[name]:.3f}"
+            for words, name in module.told.items()
+            if module.figures
+        ]
         of = module.recipe.epochs
         self.say(", ".join([f"epoch {row['epoch']} of {of}", f"loss {row['loss']}", *told]))
 
@@ -121,7 +122,7 @@ def read_curve(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _ours(module: LightningModule) -> ChangeTraining:
-    if not isinstance(module, ChangeTraining):
-        raise TypeError("these callbacks belong to the training of networks on pairs")
+def _ours(module: LightningModule) -> Training:
+    if not isinstance(module, Training):
+        raise TypeError("these callbacks belong to the networks under training of this package")
     return module

@@ -5,19 +5,17 @@ Shape suffixes: B sample, C channel, Y row, X column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from cdscale.learn.training.recipe import Network
 from cdscale.models.families import FAMILIES
-from cdscale.models.inputs import Pair, change_inputs
-from cdscale.spec.card import Normalisation
+from cdscale.spec.card import ModelCard, Normalisation
 
 CORE = 512
 """Side of what one pass yields; decides memory, not the result."""
@@ -33,68 +31,64 @@ class Mapping:
     copies: int = 1
     """1, 4 (turned) or 8 (mirrored too): maps are means over the copies."""
 
+    @classmethod
+    def of(cls, card: ModelCard, copies: int = 1) -> Mapping:
+        """As a card has it."""
+        return cls(card.normalisation, card.halo, card.stride, copies)
 
-def tiles_of(family: str) -> tuple[int, int]:
-    """Halo and stride of a family."""
-    code = import_module(f"cdscale.models.{FAMILIES[family].module}")
+
+def tiles_of(network: Network) -> tuple[int, int]:
+    """Halo and stride of a network, which may depend on how it enlarges features."""
+    family = FAMILIES[network.family]
+    code = import_module(f"cdscale.models.{family.module}")
+    if family.halo_of and "up" in network.options:
+        return getattr(code, family.halo_of)(network.options["up"]), code.STRIDE
     return code.HALO, code.STRIDE
 
 
 @torch.inference_mode()
-def map_pair(network: nn.Module, s2: Tensor, s1: Tensor, how: Mapping) -> NDArray[np.float32]:
-    """Probability of change of a whole scene, (Y, X); NaN where no sensor saw both dates.
+def map_scene(say: Callable[..., Tensor], inputs: tuple[Tensor, ...], how: Mapping) -> Tensor:
+    """What a network says of a whole scene, (..., Y, X).
 
     Beyond the scene the network sees nothing, as beyond a cube.
 
     Parameters
     ----------
-    network : nn.Module
-        In evaluation mode.
-    s2, s1 : Tensor
-        Reflectance (2, B, Y, X) and linear power (2, P, Y, X), NaN where absent, on the network's
-        device.
+    say : callable
+        From a window of each input to what is said of it, (..., Y, X) without sample: a
+        probability, or one for each class.
+    inputs : tuple of Tensor
+        Network inputs of the scene, (1, C, Y, X), 0 where absent; no moments of an image are taken
+        here.
     how : Mapping
-        Moments, if of the image, are those of this scene.
+        Tiles and copies.
     """
-    dates = [x[None] for x in (s2[0], s2[1], s1[0], s1[1])]
-    height, width = s2.shape[-2:]
+    height, width = inputs[0].shape[-2:]
     down, right = (-n % how.stride for n in (height, width))
     around = (how.halo, how.halo + right, how.halo, how.halo + down)
-    inputs = change_inputs(Pair(*dates), how.rule).tensors()
     # 0 is what absent pixels are fed as.
-    parts = [functional.pad(x, around) for x in inputs]
-    copies = [_probability(network, parts, how, copy) for copy in range(how.copies)]
-    probability = torch.stack(copies).mean(dim=0)[:height, :width]
-    seen = [torch.isfinite(x[0]).all(dim=0) & (x.shape[1] > 0) for x in dates]
-    absent = ~((seen[0] & seen[1]) | (seen[2] & seen[3]))
-    found: NDArray[np.float32] = probability.masked_fill(absent, torch.nan).cpu().numpy()
-    return found
+    parts = tuple(functional.pad(x, around) for x in inputs)
+    copies = [_said(say, parts, how, copy) for copy in range(how.copies)]
+    return torch.stack(copies).mean(dim=0)[..., :height, :width]
 
 
-def _probability(network: nn.Module, parts: list[Tensor], how: Mapping, copy: int) -> Tensor:
-    """Map of a surrounded scene in one of eight orientations, turned back, (Y, X)."""
+def _said(say: Callable[..., Tensor], parts: tuple[Tensor, ...], how: Mapping, copy: int) -> Tensor:
+    """Map of a surrounded scene in one of eight orientations, turned back, (..., Y, X)."""
     height, width = (n - 2 * how.halo for n in parts[0].shape[-2:])
-    result = parts[0].new_empty(height, width)
-    for rows, columns in _windows(height, width):
-        window = [
-            x[
-                ...,
-                rows.start : rows.stop + 2 * how.halo,
-                columns.start : columns.stop + 2 * how.halo,
-            ]
-            for x in parts
-        ]
-        logits_BCYX: Tensor = network(*(_turned(x, copy).contiguous() for x in window))
-        change_YX = _turned_back(logits_BCYX.float().softmax(dim=1)[0, 1], copy)
-        inner = change_YX[how.halo :, how.halo :]
-        result[rows, columns] = inner[: rows.stop - rows.start, : columns.stop - columns.start]
-    return result
+    rows: dict[int, list[Tensor]] = {}
+    for top, left in _corners(height, width):
+        bottom, end = min(top + CORE, height), min(left + CORE, width)
+        window = [x[..., top : bottom + 2 * how.halo, left : end + 2 * how.halo] for x in parts]
+        said = _turned_back(say(*(_turned(x, copy).contiguous() for x in window)), copy)
+        inner = said[..., how.halo :, how.halo :][..., : bottom - top, : end - left]
+        rows.setdefault(top, []).append(inner)
+    return torch.cat([torch.cat(row, dim=-1) for row in rows.values()], dim=-2)
 
 
-def _windows(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+def _corners(height: int, width: int) -> Iterator[tuple[int, int]]:
     for top in range(0, height, CORE):
         for left in range(0, width, CORE):
-            yield slice(top, min(top + CORE, height)), slice(left, min(left + CORE, width))
+            yield top, left
 
 
 def _turned(x: Tensor, copy: int) -> Tensor:

@@ -1,30 +1,41 @@
-"""Recipes of networks on pairs: everything that decides a training run, as data.
+"""What recipes of all kinds share: everything that decides a training run, as data.
 
-A recipe is a YAML file. ``extends: NAME`` (one that ships, or a file beside it) takes another as
-the start: what a recipe says replaces what the other says, mapping by mapping, so that a row of a
-table is a few lines. A recipe whose name begins with ``base-`` is there to be extended alone.
+A recipe is a YAML file; :mod:`cdscale.learn.training.loading` reads it. Its ``kind`` says how the
+network is fed (see :mod:`cdscale.models.families`), and so which class holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from cdscale.errors import SpecError, explain
-from cdscale.learn.augment import Augment, Sampling
-from cdscale.learn.data import data_set
-from cdscale.learn.recipe import Split
+from cdscale.learn.data import DataSet, data_set
 from cdscale.models.families import FAMILIES
-from cdscale.spec.base import Frozen, read_yaml
+from cdscale.spec.base import Frozen
 from cdscale.spec.card import Normalisation
 
-RECIPES = Path(__file__).parents[1] / "recipes"
-"""Folder of the recipes that come with the package."""
+EACH = "each"
+"""As ``published_split``: train, val and show are the publication's train, val and test."""
 
-_BASE = "base-"
+_PUBLISHED = {"train": "train", "val": "val", "show": "test"}
+
+Rule = tuple[str, bool, object, object]
+"""What is checked, whether it holds, what was expected, what came."""
+
+
+class Split(Frozen):
+    """Whole places. ``show`` decides nothing: its figures are for the reader alone."""
+
+    train: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All places that it names."""
+        return (*self.train, *self.val, *self.show)
 
 
 class Folds(Frozen):
@@ -41,19 +52,6 @@ class Network(Frozen):
 
     family: str
     options: dict[str, Any]
-
-
-class Loss(Frozen):
-    """Weights of the terms that are added; 0 leaves a term out."""
-
-    nll: float = 1.0
-    """Weighted negative log-likelihood."""
-    lambda_fp: float = 10.0
-    """In its class weights, which are those of the training split's pixels: more, fewer alarms."""
-    jaccard: float = 0.0
-    """Power Jaccard of the change class."""
-    dice: float = 0.0
-    """Dice of both classes."""
 
 
 class Optimiser(Frozen):
@@ -84,29 +82,36 @@ class Schedule(Frozen):
 
 
 class Recipe(Frozen):
-    """Training of a network on pairs of dates."""
+    """Training of a network of any kind; each kind adds what it alone has.
 
-    kind: Literal["pair"]
+    Class attributes that a kind states: ``task`` of the card, ``layers`` that its data sets have,
+    and ``samples``, what such a data set holds, in words.
+    """
+
+    task: ClassVar[Literal["change", "urban", "semantic-change"]]
+    layers: ClassVar[frozenset[str]]
+    samples: ClassVar[str]
+
+    kind: str
     name: str
     version: str
     title: str
     data: str
     """Name of the data set."""
     published_split: str = "train"
-    """The split of the publication that places are taken from."""
-    split: Split
-    """Whole places. No ``train``: all that are in neither ``val`` nor ``show``."""
+    """The split of the publication that places are taken from, or :data:`EACH`."""
+    split: Split = Split()
+    """Whole places. No ``train``: all of the published split that are in neither ``val`` nor
+    ``show``. Under :data:`EACH` a part that names none has all of the publication's part."""
     folds: Folds = Folds()
     s2_bands: tuple[str, ...]
+    """Of the optical images, as the data set names them."""
     s1_bands: tuple[str, ...] = ()
     normalisation: Normalisation = Normalisation()
     """Moments of the training split are measured where they are asked for and not stated."""
     network: Network
-    loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
-    sampling: Sampling = Sampling()
-    augment: Augment = Augment()
     epochs: int
     validate_every: int = 1
     """Epochs."""
@@ -115,7 +120,7 @@ class Recipe(Frozen):
     keep: Literal["best", "last"] = "best"
     """Whose weights go out: those of the best validation, or of the last epoch."""
     threshold: float = 0.0
-    """Of the probability of change; 0: the one of the highest F1 in validation."""
+    """Of the probability; 0: the one of the highest F1 in validation."""
     tta: Literal[1, 4, 8] = 1
     """In validation, maps are means over so many turned and mirrored copies."""
     ema: float = 0.0
@@ -124,16 +129,37 @@ class Recipe(Frozen):
     """Of the forward pass in training; weights and loss stay float32."""
     seed: int = 0
     classes: dict[int, str]
-    """What 0 and 1 mean."""
+    """What the codes of the map mean."""
     licence: str
     limits: tuple[str, ...] = ()
 
     @property
-    def steps(self) -> int:
-        """Of the whole run."""
-        return self.epochs * self.sampling.steps
+    def published(self) -> dict[str, str]:
+        """Which published split each part takes its places from."""
+        if self.published_split != EACH:
+            return dict.fromkeys(_PUBLISHED, self.published_split)
+        known = data_set(self.data).splits
+        return {part: name for part, name in _PUBLISHED.items() if name in known}
 
-    def checked(self, where: str) -> Recipe:
+    @property
+    def stated(self) -> Normalisation:
+        """The rule of the inputs as far as the recipe states it; one value is for all bands."""
+        rule, bands = self.normalisation, len(self.s2_bands)
+        mean, std = (v * bands if len(v) == 1 else v for v in (rule.s2_mean, rule.s2_std))
+        told: dict[str, object] = {}
+        if rule.s2_standardise == "training":
+            told = {"s2_mean": mean, "s2_std": std}
+        if not self.s1_bands:
+            told["s1_standardise"] = "none"
+        return rule.model_copy(update=told)
+
+    @property
+    def asks_moments(self) -> bool:
+        """Whether mean and standard deviation of the training places have to be measured."""
+        rule = self.normalisation
+        return rule.s2_standardise == "training" and not rule.s2_mean and bool(self.s2_bands)
+
+    def checked(self, where: str) -> Self:
         """Refuse what no network could be trained with; returns the recipe.
 
         Raises
@@ -141,47 +167,42 @@ class Recipe(Frozen):
         SpecError
             Naming what is wrong, and what would do.
         """
-        for what, held, expected, got in self._rules():
+        for what, held, expected, got in self.rules(data_set(self.data)):
             if not held:
                 raise SpecError(explain(f"{where}: {what}", expected=expected, got=got))
         return self
 
-    def _rules(self) -> list[tuple[str, bool, object, object]]:
-        data = data_set(self.data)
-        layers = {"before", "after", "change"}
-        pairs = [name for name, family in FAMILIES.items() if family.kind == "pair"]
+    def rules(self, data: DataSet) -> list[Rule]:
+        """All that has to hold; a kind adds its own."""
+        families = [name for name, family in FAMILIES.items() if family.kind == self.kind]
         strange = [band for band in self.s2_bands if band not in data.bands]
-        named = (*self.split.train, *self.split.val, *self.split.show)
+        named = self.split.named
         twice = sorted({place for place in named if named.count(place) > 1})
-        blind = not self.split.val and (self.keep == "best" or self.threshold == 0)
+        held_out = bool(self.split.val) or (self.published_split == EACH and "val" in data.splits)
+        blind = not held_out and (self.keep == "best" or self.threshold == 0)
         aligned = len(self.normalisation.s2_mean) in (0, 1, len(self.s2_bands))
         return [
-            ("data", layers <= set(data.layers), "pairs with a change label", self.data),
-            ("network.family", self.network.family in pairs, f"one of {', '.join(pairs)}",
+            ("data", self.layers <= set(data.layers), self.samples, self.data),
+            ("published_split", self.published_split in (*data.splits, EACH),
+             f"one of {', '.join(data.splits)}, or {EACH}", self.published_split),
+            ("network.family", self.network.family in families, f"one of {', '.join(families)}",
              self.network.family),
-            ("s2_bands", bool(self.s2_bands) and not strange,
-             f"some of {', '.join(data.bands)}", ", ".join(strange) or "none"),
-            ("s1_bands", not self.s1_bands or "s1_before" in data.layers,
-             f"none: {self.data} has no radar", ", ".join(self.s1_bands)),
+            ("s2_bands", not strange, f"some of {', '.join(data.bands)}", ", ".join(strange)),
             ("split", not twice, "every place once", ", ".join(twice)),
             ("split.val", not blind, "a place, or `keep: last` and a threshold", "none"),
             ("normalisation.s2_mean", aligned, "one value, or one for each band",
              len(self.normalisation.s2_mean)),
             ("epochs", self.epochs >= 1, "1 or more", self.epochs),
             ("validate_every", self.validate_every >= 1, "1 or more", self.validate_every),
-            ("sampling", self.sampling.batch >= 2 and self.sampling.steps >= 1,
-             "a batch of 2 or more, and crops for one", self.sampling.model_dump()),
             ("ema", 0 <= self.ema < 1, "0 or more and below 1", self.ema),
             ("threshold", 0 <= self.threshold < 1, "0 or more and below 1", self.threshold),
             ("optimiser.rate", self.optimiser.rate > 0, "above 0", self.optimiser.rate),
             ("schedule.warmup", 0 <= self.schedule.warmup < 1, "0 or more and below 1",
              self.schedule.warmup),
             ("schedule.period", self.schedule.period >= 1, "1 or more", self.schedule.period),
-            ("loss", self.loss.nll + self.loss.jaccard + self.loss.dice > 0,
-             "one term above 0", "none"),
         ]  # fmt: skip
 
-    def fold(self, number: int, places: tuple[str, ...]) -> Recipe:
+    def fold(self, number: int, places: tuple[str, ...]) -> Self:
         """The recipe of one fold of the cross-validation.
 
         Parameters
@@ -233,73 +254,3 @@ def deal(places: tuple[str, ...], folds: Folds) -> tuple[tuple[str, ...], ...]:
     for group in sorted(shuffled, key=len, reverse=True):
         min(dealt, key=len).extend(group)
     return tuple(tuple(sorted(part)) for part in dealt)
-
-
-def shipped() -> tuple[str, ...]:
-    """Names of the recipes that come with the package."""
-    names = (path.stem for path in sorted(RECIPES.glob("*.yaml")))
-    return tuple(
-        name
-        for name in names
-        if not name.startswith(_BASE) and _extended(RECIPES / f"{name}.yaml").get("kind") == "pair"
-    )
-
-
-def load_recipe(name_or_path: str) -> Recipe:
-    """Read a recipe, by the name of one that ships or by its path.
-
-    Raises
-    ------
-    SpecError
-        When there is none of that name, it does not read, or nothing can be trained with it.
-    """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = RECIPES / f"{Path(name_or_path).name}.yaml"
-        if name_or_path.startswith(_BASE) or not path.is_file():
-            raise SpecError(
-                explain(
-                    "no such recipe",
-                    expected=f"one of {', '.join(shipped())}, or a path to *.yaml",
-                    got=name_or_path,
-                )
-            )
-    data = _extended(path)
-    if data.get("kind") != "pair":
-        raise SpecError(
-            explain(
-                f"{path}: kind of the recipe", expected="pair", got=data.get("kind"),
-                do="Only networks on pairs of dates are trained with this command.",
-            )
-        )  # fmt: skip
-    return Recipe.check(data, where=str(path)).checked(str(path))
-
-
-def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Plain data of a recipe, laid over that of the one that it extends."""
-    if path.resolve() in seen:
-        raise SpecError(explain(f"{path}: it extends itself", got=" > ".join(p.name for p in seen)))
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise SpecError(explain(f"{path} is no recipe", expected="a mapping of YAML"))
-    own = dict(data)
-    base = own.pop("extends", None)
-    if base is None:
-        return own
-    if not isinstance(base, str):
-        raise SpecError(explain(f"{path}: extends", expected="a name or a path", got=base))
-    beside = path.parent / base
-    where = beside if beside.suffix in (".yaml", ".yml") else RECIPES / f"{base}.yaml"
-    return _laid_over(_extended(where, (*seen, path.resolve())), own)
-
-
-def _laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of ``over`` where it has any; mappings are merged."""
-    merged = dict(under)
-    for name, value in over.items():
-        old = merged.get(name)
-        # The options of another family are none of this one.
-        whole = name == "network"
-        both = isinstance(old, dict) and isinstance(value, dict) and not whole
-        merged[name] = _laid_over(old or {}, value) if both else value
-    return merged

@@ -27,11 +27,11 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from cdscale.errors import ModelError, SpecError, explain
 from cdscale.learn.training.callbacks import BEST, LAST, Journal, Keeper, Say
-from cdscale.learn.training.data import ChangeData
-from cdscale.learn.training.mapping import Mapping
-from cdscale.learn.training.module import ChangeTraining
+from cdscale.learn.training.data import Data
+from cdscale.learn.training.kinds import course_of
+from cdscale.learn.training.module import Training
+from cdscale.learn.training.places import resolved
 from cdscale.learn.training.recipe import Recipe
-from cdscale.learn.training.scenes import resolved
 from cdscale.learn.training.shipping import draft_card, finish
 from cdscale.models import build
 from cdscale.spec.card import card_path
@@ -74,7 +74,7 @@ def train(recipe: Recipe, root: Path, out: Path, how: How | None = None) -> Path
     Parameters
     ----------
     recipe : Recipe
-        From :func:`~cdscale.learn.training.recipe.load_recipe`.
+        From :func:`~cdscale.learn.training.loading.load_recipe`.
     root : Path
         Folder of the data set.
     out : Path
@@ -106,13 +106,13 @@ def train(recipe: Recipe, root: Path, out: Path, how: How | None = None) -> Path
     begun, same = _open(recipe, out, how)
     if begun and same and done.exists():
         return done
-    data = ChangeData(recipe, root, how.workers)
+    course = course_of(recipe.kind, f"recipe {recipe.name}")
+    data = course.data(recipe, root, how.workers)
     card = draft_card(recipe, root, data.rule)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = build(card)
-    mapping = Mapping(data.rule, card.halo, card.stride, recipe.tta)
-    module = ChangeTraining(recipe, network, mapping, data.weights)
+    module = course.module(recipe, network, data, card)
     with _quiet():
         keeper = Keeper(out, data.rule)
         trainer = _trainer(recipe, out, data, keeper, how)
@@ -156,7 +156,7 @@ def _differences(stored: Path, text: str, recipe: Recipe) -> list[str]:
     return [name for name in new if name not in free and old.get(name) != new[name]]
 
 
-def _trainer(recipe: Recipe, out: Path, data: ChangeData, keeper: Keeper, how: How) -> Trainer:
+def _trainer(recipe: Recipe, out: Path, data: Data, keeper: Keeper, how: How) -> Trainer:
     """Lightning's trainer, which writes nothing but what the callbacks here do."""
     last = ModelCheckpoint(
         out, LAST.removesuffix(".ckpt"), save_top_k=1, every_n_epochs=1,
@@ -171,7 +171,7 @@ def _trainer(recipe: Recipe, out: Path, data: ChangeData, keeper: Keeper, how: H
         precision="bf16-mixed" if recipe.precision == "bfloat16" else "32-true",
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=min(recipe.validate_every, recipe.epochs),
-        limit_val_batches=1.0 if data.val else 0,
+        limit_val_batches=1.0 if data.held_out else 0,
         gradient_clip_val=recipe.optimiser.clip or None,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
@@ -182,7 +182,7 @@ def _trainer(recipe: Recipe, out: Path, data: ChangeData, keeper: Keeper, how: H
     )
 
 
-def _fit(trainer: Trainer, module: ChangeTraining, data: ChangeData, state: Path | None) -> None:
+def _fit(trainer: Trainer, module: Training, data: Data, state: Path | None) -> None:
     """Fit, and let an interrupt be one."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -115,15 +115,17 @@ def metre_grid(column: int, pixel: float, crs: str = "EPSG:32631") -> dict[str, 
     return {"crs": crs, "transform": Affine(pixel, 0, 300_000 + 100_000 * column, 0, -pixel, 5e6)}
 
 
-def sign(root: Path, data: str, seed: int, places: Mapping[str, Sequence[str]]) -> Path:
-    """Say in the folder that it was made up, and which places it has."""
+def sign(
+    root: Path, data: str, seed: int, places: Mapping[str, Sequence[str]], **own: object
+) -> Path:
+    """Say in the folder that it was made up, which places it has, and what it has of its own."""
     root.mkdir(parents=True, exist_ok=True)
     said = {
         "simulated": True,
         "data": data,
-        "note": "Made-up pixels in the published layout, for tests; not a part of the data set.",
+        "note": "Made-up pixels in the published layout; not a part of the data set.",
         "seed": seed,
         "places": {split: list(names) for split, names in places.items()},
-    }
+    } | own
     (root / MARKER).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     return root

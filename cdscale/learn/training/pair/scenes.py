@@ -1,4 +1,4 @@
-"""Scenes of a recipe in memory, and what is measured of them before training.
+"""Pairs of a recipe in memory, and what is measured of them before training.
 
 Shape suffixes: B band, P polarisation, Y row, X column.
 """
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cdscale.errors import ReadError, SpecError, explain
+from cdscale.errors import ReadError, explain
 from cdscale.learn.augment import Scene, filled, window_size
-from cdscale.learn.data import Image, Sample, data_set
+from cdscale.learn.data import Image, Sample
 from cdscale.learn.labels import IGNORED
 from cdscale.learn.losses import class_weights
-from cdscale.learn.recipe import Split
-from cdscale.learn.training.recipe import Recipe
+from cdscale.learn.training.pair.recipe import PairRecipe
+from cdscale.learn.training.places import samples_of
 from cdscale.spec.card import Normalisation
 
 Floats = NDArray[np.float32]
@@ -47,34 +47,7 @@ class Place:
         return np.full((2, polarisations, *self.label.shape), np.nan, np.float32)
 
 
-def resolved(recipe: Recipe, root: Path) -> Recipe:
-    """The recipe with all its places named.
-
-    Raises
-    ------
-    SpecError
-        When it names a place that the published split does not have.
-    ReadError
-        When the data set is not there.
-    """
-    known = tuple(dict.fromkeys(s.place for s in _samples(recipe, root)))
-    split = recipe.split
-    named = (*split.train, *split.val, *split.show)
-    if strange := [place for place in named if place not in known]:
-        raise SpecError(
-            explain(
-                f"recipe {recipe.name}: {', '.join(strange)} not in {recipe.data} at {root}",
-                expected=f"some of {', '.join(known)}",
-                do="Check the folder with `cdscale data check`, or change the recipe's split.",
-            )
-        )
-    train = split.train or tuple(place for place in known if place not in named)
-    if not train:
-        raise SpecError(explain(f"recipe {recipe.name}: no place is left to train on"))
-    return recipe.model_copy(update={"split": Split(train=train, val=split.val, show=split.show)})
-
-
-def read_places(recipe: Recipe, root: Path, names: Iterable[str]) -> list[Place]:
+def read_places(recipe: PairRecipe, root: Path, names: Iterable[str]) -> list[Place]:
     """Read every pair of some places whole, with the recipe's bands.
 
     Raises
@@ -83,22 +56,17 @@ def read_places(recipe: Recipe, root: Path, names: Iterable[str]) -> list[Place]
         When a file is absent or damaged, or a place has no label.
     """
     wanted = set(names)
-    return [_read(recipe, s) for s in _samples(recipe, root) if s.place in wanted]
+    return [_read(recipe, s) for s in samples_of(recipe, root) if s.place in wanted]
 
 
-def measure(recipe: Recipe, places: list[Place]) -> Normalisation:
+def measure(recipe: PairRecipe, places: list[Place]) -> Normalisation:
     """The recipe's rule, with moments of the training places where it asks for them.
 
     Every pair counts alike, whatever its size, and both dates.
     """
-    rule, bands = recipe.normalisation, len(recipe.s2_bands)
-    if not recipe.s1_bands:
-        rule = rule.model_copy(update={"s1_standardise": "none"})
-    if rule.s2_standardise != "training":
+    rule = recipe.stated
+    if not recipe.asks_moments:
         return rule
-    if rule.s2_mean:
-        mean, std = (v * bands if len(v) == 1 else v for v in (rule.s2_mean, rule.s2_std))
-        return rule.model_copy(update={"s2_mean": mean, "s2_std": std})
     dates = [np.clip(date, *rule.s2_clip) for place in places for date in place.s2]
     means = np.mean([np.nanmean(x, axis=(1, 2), dtype=np.float64) for x in dates], axis=0)
     squares = [np.nanmean(x.astype(np.float64) ** 2, axis=(1, 2)) for x in dates]
@@ -111,7 +79,7 @@ def measure(recipe: Recipe, places: list[Place]) -> Normalisation:
     )
 
 
-def weights_of(recipe: Recipe, places: list[Place]) -> tuple[float, float]:
+def weights_of(recipe: PairRecipe, places: list[Place]) -> tuple[float, float]:
     """Weights of no change and change, from all labelled pixels of the training places.
 
     Raises
@@ -124,7 +92,7 @@ def weights_of(recipe: Recipe, places: list[Place]) -> tuple[float, float]:
     return class_weights(changed, total, recipe.loss.lambda_fp)
 
 
-def drawable(recipe: Recipe, place: Place, rule: Normalisation) -> Scene:
+def drawable(recipe: PairRecipe, place: Place, rule: Normalisation) -> Scene:
     """A place as tensors that crops of the recipe's size can be drawn from."""
     side = window_size(recipe.sampling.crop, recipe.augment)
     orbits = place.s1 or (place.radar(len(recipe.s1_bands)),)
@@ -136,11 +104,7 @@ def drawable(recipe: Recipe, place: Place, rule: Normalisation) -> Scene:
     )
 
 
-def _samples(recipe: Recipe, root: Path) -> tuple[Sample, ...]:
-    return data_set(recipe.data).samples(root, recipe.published_split)
-
-
-def _read(recipe: Recipe, sample: Sample) -> Place:
+def _read(recipe: PairRecipe, sample: Sample) -> Place:
     if not sample.has("change"):
         raise ReadError(
             explain(
@@ -154,7 +118,7 @@ def _read(recipe: Recipe, sample: Sample) -> Place:
     return Place(sample.key, np.stack(optical), _radar(recipe, sample), sample.read("change"))
 
 
-def _radar(recipe: Recipe, sample: Sample) -> tuple[Floats, ...]:
+def _radar(recipe: PairRecipe, sample: Sample) -> tuple[Floats, ...]:
     """Every orbit that has the recipe's polarisations."""
     if not recipe.s1_bands:
         return ()
