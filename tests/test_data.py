@@ -292,7 +292,7 @@ def test_backscatter_of_every_form_comes_in_linear_power() -> None:
     np.testing.assert_allclose(units.ds_unet_power(raw(stored, 0.01)), power, rtol=1e-5)
     mapped = (decibel + 25) / 30
     np.testing.assert_allclose(units.ds_unet_power(raw(mapped)), power, rtol=1e-4)
-    np.testing.assert_allclose(units.unit_power(raw((decibel + 25) / 25)), power, rtol=1e-4)
+    np.testing.assert_allclose(units.UnitPower()(raw((decibel + 25) / 25)), power, rtol=1e-4)
     both = np.stack([decibel, decibel - 6])
     np.testing.assert_allclose(units.power(raw(both))[1], power[0] / 10**0.6, rtol=1e-5)
 
@@ -304,7 +304,7 @@ def test_no_backscatter_is_nan_and_the_floor_of_spacenet7_is_not() -> None:
     found = units.power(raw(half))
     assert np.isnan(found[:, 0, 0]).all()
     np.testing.assert_allclose(found[:, 0, 1], [1, 10**-0.3], rtol=1e-6)
-    floor = units.unit_power(raw(np.array([[0.0, np.nan]], np.float32)))
+    floor = units.UnitPower()(raw(np.array([[0.0, np.nan]], np.float32)))
     np.testing.assert_allclose(floor, [[[10**-2.5, np.nan]]], rtol=1e-5)
 
 

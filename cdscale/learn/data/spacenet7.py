@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +130,7 @@ class _Folder:
 
 
 def _sample(folder: _Folder, month: SiteMonth) -> Sample:
-    root, power = folder.root, partial(units.unit_power, db=folder.decibel)
+    root, power = folder.root, units.UnitPower(folder.decibel)
     s2 = month.path(root, "s2")
     optical = (Source(s2, tuple(range(1, len(BANDS) + 1))),) if month.s2 and s2.is_file() else ()
     label = (Source(month.path(root, "buildings"), (1,)),) if month.buildings else ()

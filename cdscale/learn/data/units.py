@@ -44,13 +44,19 @@ def unit_reflectance(raw: Raw) -> Floats:
     return _between_0_and_1(raw)
 
 
-def unit_power(raw: Raw, db: tuple[float, float] = SPACENET7_DB) -> Floats:
-    """SpaceNet7's S1: [0, 1] back to [-25, 0] dB and to linear power.
+@dataclass(frozen=True)
+class UnitPower:
+    """SpaceNet7's S1: [0, 1] back to a range of dB and to linear power.
 
     0 is -25 dB, the floor below which scenes were masked: dark water, mostly, and kept as such.
     """
-    low, high = db
-    return _power(low + (high - low) * _between_0_and_1(raw))
+
+    db: tuple[float, float] = SPACENET7_DB
+
+    def __call__(self, raw: Raw) -> Floats:
+        """Linear power (B, Y, X)."""
+        low, high = self.db
+        return _power(low + (high - low) * _between_0_and_1(raw))
 
 
 def power(raw: Raw) -> Floats:
