@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from cdscale.errors import SpecError, explain
+from cdscale.errors import ReadError, SpecError, explain
 from cdscale.learn.data import Sample, data_set
 from cdscale.learn.training.recipe import EACH, Recipe, Split
 
@@ -26,6 +26,25 @@ def samples_of(recipe: Recipe, root: Path) -> tuple[Sample, ...]:
     data = data_set(recipe.data)
     published = dict.fromkeys(recipe.published.values())
     return tuple(sample for split in published for sample in data.samples(root, split))
+
+
+def require_label(sample: Sample, layer: str) -> None:
+    """Refuse a sample that cannot be trained or validated on.
+
+    Raises
+    ------
+    ReadError
+        When it has no label of this name.
+    """
+    if not sample.has(layer):
+        raise ReadError(
+            explain(
+                f"{sample.data} {sample.key}: no {layer} label",
+                expected="labels of all places that are trained or validated on",
+                do="Take other places, or check the folder with `cdscale data check`.",
+            ),
+            permanent=True,
+        )
 
 
 def resolved(recipe: R, root: Path) -> R:

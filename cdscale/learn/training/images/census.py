@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdscale.errors import ReadError, explain
 from cdscale.learn.data import Sample, windows
 from cdscale.learn.data.files import header
 from cdscale.learn.images import Labels, image_moments
 from cdscale.learn.labels import IGNORED
 from cdscale.learn.losses import frequency_weights, positive_weight
 from cdscale.learn.training.images.recipe import ImagesRecipe
-from cdscale.learn.training.places import samples_of
+from cdscale.learn.training.places import require_label, samples_of
 from cdscale.models.hrscd import CLASSES
 from cdscale.spec.card import Normalisation
 
@@ -73,15 +72,7 @@ def samples_in(recipe: ImagesRecipe, root: Path, places: Sequence[str]) -> list[
     """
     found = [sample for sample in samples_of(recipe, root) if sample.place in places]
     for sample in found:
-        if not sample.has("change"):
-            raise ReadError(
-                explain(
-                    f"{sample.data} {sample.key}: no change label",
-                    expected="labels of all places that are trained or validated on",
-                    do="Check the folder with `cdscale data check`.",
-                ),
-                permanent=True,
-            )
+        require_label(sample, "change")
     return found
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cdscale.errors import ReadError, explain
 from cdscale.learn.data import Image, Sample
 from cdscale.learn.training.month.recipe import MonthRecipe
-from cdscale.learn.training.places import samples_of
+from cdscale.learn.training.places import require_label, samples_of
 from cdscale.spec.card import Normalisation
 
 Floats = NDArray[np.float32]
@@ -58,15 +57,7 @@ def read_month(recipe: MonthRecipe, sample: Sample) -> Month:
     SpecError
         When a layer lacks a band of the recipe.
     """
-    if not sample.has("urban"):
-        raise ReadError(
-            explain(
-                f"{sample.data} {sample.key}: no urban label",
-                expected="labels of all months that are trained or validated on",
-                do="Take other places, or check the folder with `cdscale data check`.",
-            ),
-            permanent=True,
-        )
+    require_label(sample, "urban")
     s1, label = sample.read("s1", recipe.s1_bands), sample.read("urban")
     if recipe.s2_bands:
         s2 = sample.read("image", recipe.s2_bands)

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cdscale.errors import ReadError, explain
 from cdscale.learn.augment import Scene, filled, window_size
 from cdscale.learn.data import Image, Sample
 from cdscale.learn.labels import IGNORED
 from cdscale.learn.losses import class_weights
 from cdscale.learn.training.pair.recipe import PairRecipe
-from cdscale.learn.training.places import samples_of
+from cdscale.learn.training.places import require_label, samples_of
 from cdscale.spec.card import Normalisation
 
 Floats = NDArray[np.float32]
@@ -105,15 +104,7 @@ def drawable(recipe: PairRecipe, place: Place, rule: Normalisation) -> Scene:
 
 
 def _read(recipe: PairRecipe, sample: Sample) -> Place:
-    if not sample.has("change"):
-        raise ReadError(
-            explain(
-                f"{sample.data} {sample.key}: no change label",
-                expected="labels of all places that are trained or validated on",
-                do="Check the folder with `cdscale data check`.",
-            ),
-            permanent=True,
-        )
+    require_label(sample, "change")
     optical = [sample.read(when, recipe.s2_bands) for when in ("before", "after")]
     return Place(sample.key, np.stack(optical), _radar(recipe, sample), sample.read("change"))
 
