@@ -1,13 +1,18 @@
-"""System A's rows, FC-EF-Res and the shipped recipes on OSCD, cross-validated over whole cities.
+"""System A's rows, FC-EF-Res and the shipped recipe on OSCD, cross-validated over whole cities.
 
     python -m benchmarks.oscd_rows OUT [--crops N] [--folds K] [--seeds 0 1] [RECIPE ...]
 
 Every row trains by its own recipe (bands, normalisation, loss, optimiser, augmentation), and on
 the same number of pixels: ``--crops`` crops of 96 x 96, or as many pixels in crops of another size,
-spread over the recipe's epochs. Each of the 14 labelled cities is mapped by the network that has
-not seen it. All maps of a seed together give one pixel-pooled F1 at probability 0.5, which no city
-chose, and the highest F1 of any threshold, which tells how well pixels are ranked; the table has
-their means and sample standard deviations over seeds. A finished run in OUT is not run again.
+spread over the recipe's epochs, in bfloat16. Each of the 14 labelled cities is mapped by the
+network that has not seen it. All maps of a seed together give one pixel-pooled F1 at probability
+0.5, which no city chose, and the highest F1 of any threshold, which tells how well pixels are
+ranked; a row has their means and sample standard deviations over seeds, and those of the mean of
+the seeds' probabilities (``joined``). A recipe that learns to do without radar has a second row,
+radar withheld.
+
+OUT keeps each run with its maps, and a row in ``<recipe>.json``; what is there is not made again,
+so that several processes may make different rows. ``table.md`` has the rows made so far.
 """
 
 from __future__ import annotations
@@ -15,12 +20,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cdscale import models
 from cdscale.learn.metrics import Curve
@@ -48,6 +54,9 @@ ROWS = (
 SIDE = 96
 """Of the crops that ``--crops`` counts."""
 
+Maps = dict[str, NDArray[np.float32]]
+"""Probability of change (Y, X) by city."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -57,6 +66,26 @@ class Protocol:
     folds: int
     seeds: tuple[int, ...]
     threads: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of each seed, and of the mean of the seeds' probabilities."""
+
+    recipe: str
+    sensors: str
+    seeds: list[dict[str, float]]
+    joined: dict[str, float]
+
+    def mean(self, what: str) -> float:
+        """Over seeds."""
+        return mean(one[what] for one in self.seeds)
+
+    def cell(self, what: str) -> str:
+        """Mean and sample standard deviation over seeds."""
+        values = [one[what] for one in self.seeds]
+        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+        return f"{mean(values):.3f}{spread}"
 
 
 def cut(recipe: PairRecipe, protocol: Protocol, seed: int) -> PairRecipe:
@@ -69,6 +98,7 @@ def cut(recipe: PairRecipe, protocol: Protocol, seed: int) -> PairRecipe:
         "folds": recipe.folds.model_copy(update={"count": protocol.folds}),
         "seed": seed,
         "keep": "last",
+        "precision": "bfloat16",
         "threshold": 0.5,
         "validate_every": recipe.epochs,
     }
@@ -76,55 +106,95 @@ def cut(recipe: PairRecipe, protocol: Protocol, seed: int) -> PairRecipe:
 
 
 @torch.inference_mode()
-def held_out(recipe: PairRecipe, card_at: Path, root: Path) -> Curve:
-    """Pixels of the cities that a run has not seen, counted by probability."""
+def held_out(recipe: PairRecipe, card_at: Path, root: Path, radar: bool) -> Maps:
+    """Maps of the cities that a run has not seen; kept beside its weights."""
+    kept = card_at.with_name("held-out.npz" if radar else "held-out-s2.npz")
+    if kept.exists():
+        with np.load(kept) as found:
+            return {name: found[name] for name in found.files}
     card = models.load_card(str(card_at))
     network = models.load(card, "cpu", folder=card_at.parent)
-    curve = Curve()
+    maps: Maps = {}
     for place in read_places(recipe, root, recipe.split.val):
-        s2, s1 = (torch.from_numpy(x) for x in (place.s2, place.radar(len(recipe.s1_bands))))
-        curve.add(map_pair(network, s2, s1, Mapping.of(card, recipe.tta)), place.label)
-    return curve
+        seen = place if radar else replace(place, s1=())
+        s2, s1 = (torch.from_numpy(x) for x in (seen.s2, seen.radar(len(recipe.s1_bands))))
+        maps[place.name] = map_pair(network, s2, s1, Mapping.of(card, recipe.tta))
+    write_whole(kept, maps)
+    return maps
 
 
-def by_seed(name: str, root: Path, out: Path, protocol: Protocol, seed: int) -> Curve:
+def write_whole(path: Path, maps: Maps) -> None:
+    """An archive that is there whole or not at all."""
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(part, allow_pickle=False, **maps)
+    part.replace(path)
+
+
+def by_seed(recipe: PairRecipe, root: Path, out: Path, how: How, radar: bool) -> Maps:
     """All labelled cities, each mapped by the network of the fold that holds it out."""
+    split = recipe.split
+    places = tuple(sorted((*split.train, *split.val, *split.show)))
+    maps: Maps = {}
+    for number in range(1, recipe.folds.count + 1):
+        one = recipe.fold(number, places)
+        run = out / f"{recipe.name}-seed{recipe.seed}-fold{number}"
+        maps |= held_out(one, train(one, root, run, how), root, radar)
+    return maps
+
+
+def scored(maps: Maps, labels: dict[str, NDArray[np.uint8]]) -> dict[str, float]:
+    """Figures of all cities' pixels together."""
+    if set(maps) != set(labels):
+        raise SystemExit(f"maps of {', '.join(maps)}, labels of {', '.join(labels)}")
+    curve = Curve()
+    for name, label in labels.items():
+        curve.add(maps[name], label)
+    half = curve.at(0.5)
+    threshold, best = curve.best()
+    return {
+        "f1": half.f1, "precision": half.precision, "recall": half.recall,
+        "best_f1": best.f1, "best_threshold": threshold,
+    }  # fmt: skip
+
+
+def row(name: str, root: Path, out: Path, protocol: Protocol) -> list[Row]:
+    """Figures of a recipe; a second time without radar where it learns to do without."""
     found = load_recipe(name)
     if not isinstance(found, PairRecipe):
         raise SystemExit(f"{name} is no recipe of networks on pairs")
-    recipe = resolved(cut(found, protocol, seed), root)
-    split = recipe.split
-    places = tuple(sorted((*split.train, *split.val, *split.show)))
-    total = Curve()
-    for number in range(1, protocol.folds + 1):
-        one = recipe.fold(number, places)
-        run = out / f"{name}-seed{seed}-fold{number}"
-        card = train(one, root, run, How(resume=True, threads=protocol.threads))
-        total += held_out(one, card, root)
-    return total
+    recipes = [resolved(cut(found, protocol, seed), root) for seed in protocol.seeds]
+    split = recipes[0].split
+    names = (*split.train, *split.val, *split.show)
+    labels = {place.name: place.label for place in read_places(recipes[0], root, names)}
+    how = How(resume=True, threads=protocol.threads)
+    withheld = bool(found.s1_bands) and found.augment.s1_drop > 0
+    rows = []
+    for radar in (True, False)[: 1 + withheld]:
+        maps = [by_seed(recipe, root, out, how, radar) for recipe in recipes]
+        each = [scored(one, labels) for one in maps]
+        joined = {city: np.mean([one[city] for one in maps], axis=0) for city in labels}
+        sensors = "S1+S2" if found.s1_bands and radar else "S2"
+        rows.append(Row(name, sensors, each, scored(joined, labels)))
+    return rows
 
 
-def row(name: str, curves: Sequence[Curve]) -> dict[str, str | float]:
-    """Means and spreads over seeds."""
-    at_half = [curve.at(0.5) for curve in curves]
-    columns = {
-        "f1": [counts.f1 for counts in at_half],
-        "precision": [counts.precision for counts in at_half],
-        "recall": [counts.recall for counts in at_half],
-        "best_f1": [curve.best()[1].f1 for curve in curves],
-    }
-    figures: dict[str, str | float] = {"recipe": name}
-    for column, values in columns.items():
-        figures[column] = round(mean(values), 4)
-        if len(values) > 1:
-            figures[f"{column}_spread"] = round(stdev(values), 4)
-    return figures
+def table(out: Path) -> str:
+    """Markdown of all rows that OUT has."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("*.rows.json")]
+    rows = sorted((Row(**r) for one in found for r in one["rows"]), key=lambda r: -r.mean("f1"))
+    heads = "recipe", "reads", "F1 at 0.5", "precision", "recall", "highest F1", "joined", "highest"
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for r in rows:
+        cells = [r.recipe, r.sensors, *(r.cell(what) for what in ("f1", "precision", "recall"))]
+        cells += [r.cell("best_f1"), f"{r.joined['f1']:.3f}", f"{r.joined['best_f1']:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="folder of the runs and of table.json")
+    parser.add_argument("out", type=Path, help="folder of the runs and of table.md")
     parser.add_argument("recipes", nargs="*", default=ROWS, help="rows; by default all")
     parser.add_argument("--data", type=Path, default=DATA, help="the copy of OSCD")
     parser.add_argument("--crops", type=int, default=6400)
@@ -133,13 +203,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     protocol = Protocol(options.crops, options.folds, tuple(options.seeds), options.threads)
-    table = []
     for name in options.recipes:
-        curves = [by_seed(name, options.data, options.out, protocol, s) for s in protocol.seeds]
-        table.append(row(name, curves))
-        print(json.dumps(table[-1]), flush=True)
-        text = json.dumps({"protocol": vars(protocol), "rows": table}, indent=1)
-        (options.out / "table.json").write_text(text + "\n", encoding="utf-8")
+        rows = row(name, options.data, options.out, protocol)
+        told = {"protocol": asdict(protocol), "rows": [asdict(r) for r in rows]}
+        path = options.out / f"{name}.rows.json"
+        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (options.out / "table.md").write_text(table(options.out), encoding="utf-8")
+    print(table(options.out), end="")
 
 
 if __name__ == "__main__":
