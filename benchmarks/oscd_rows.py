@@ -138,7 +138,9 @@ def by_seed(recipe: PairRecipe, root: Path, out: Path, how: How, radar: bool) ->
     for number in range(1, recipe.folds.count + 1):
         one = recipe.fold(number, places)
         run = out / f"{recipe.name}-seed{recipe.seed}-fold{number}"
-        maps |= held_out(one, train(one, root, run, how), root, radar)
+        # Nothing is chosen by the held-out cities: training does not see even their images.
+        alone = one.model_copy(update={"split": one.split.model_copy(update={"val": ()})})
+        maps |= held_out(one, train(alone, root, run, how), root, radar)
     return maps
 
 
@@ -201,7 +203,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     protocol = Protocol(options.crops, options.folds, tuple(options.seeds), options.threads)
     for name in options.recipes:
         rows = row(name, options.data, options.out, protocol)

@@ -1,4 +1,4 @@
-"""Learning: the OSCD reader, drawn batches, the equal-area grid."""
+"""Learning: the OSCD reader, drawn batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from rasterio import Affine
 
 from cdscale.errors import ReadError
-from cdscale.learn import augment, evaluate
+from cdscale.learn import augment
 from cdscale.learn.augment import (
     Augment,
     Drawing,
@@ -110,7 +110,6 @@ def test_radar_comes_by_georeference_in_linear_power(miniature: Path) -> None:
 def test_a_city_without_radar_has_none(miniature: Path) -> None:
     city = oscd.read_city(miniature, "cc", BANDS)
     assert city.orbits == ()
-    assert np.isnan(oscd.radar(city).before).all()
 
 
 def test_a_missing_city_or_list_is_a_permanent_read_error(miniature: Path) -> None:
@@ -152,8 +151,9 @@ def scenes_of(root: Path, side: int, rule: Normalisation = IMAGE) -> list[augmen
     for city in cities:
         assert city.label is not None
         optical = torch.from_numpy(np.stack((city.s2_before, city.s2_after)))
-        orbit = oscd.radar(city)
-        radar = torch.from_numpy(np.stack((orbit.before, orbit.after)))
+        nothing = np.full((2, 1, *city.label.shape), math.nan, np.float32)
+        dates = [np.stack((orbit.before, orbit.after)) for orbit in city.orbits[:1]]
+        radar = torch.from_numpy((dates or [nothing])[0])
         planes = (filled(x, side, math.nan) for x in (optical, radar))
         label = filled(torch.from_numpy(city.label), side, IGNORED)
         s2, s1 = planes
@@ -280,18 +280,6 @@ def test_vegetation_of_one_date_turns_to_soil_and_nothing_else_does() -> None:
     ndvi = (found[:, :, 1] - found[:, :, 0]) / (found[:, :, 1] + found[:, :, 0])
     assert ndvi[moved].max() < 7 / 9
     assert augment._phenology(s2, ("B02", "B03", "B11"), Augment(phenology=1.0)) is s2
-
-
-# ---------------------------------------------------------------------------- the grid of cubes
-
-
-def test_equal_area_pixels_are_ten_metres(miniature: Path) -> None:
-    city = oscd.read_city(miniature, "aa", BANDS)
-    moved = evaluate.on_equal_area(city)
-    assert moved.crs == "EPSG:3035"
-    ground = (120 * 1e-4 * 111_132) * (115 * 1e-4 * 111_320 * math.cos(math.radians(45)))
-    seen = np.isfinite(moved.s2_before).all(axis=0).sum()
-    assert seen * 100 == pytest.approx(ground, rel=0.03)
 
 
 def test_a_pair_goes_in_the_order_of_the_network() -> None:

@@ -18,9 +18,7 @@ from torch import nn
 from cdscale import models
 from cdscale.errors import ModelError, ReadError, SpecError
 from cdscale.export.curves import plot_curve
-from cdscale.learn import evaluate
 from cdscale.learn.augment import Augment
-from cdscale.learn.export import Result
 from cdscale.learn.labels import IGNORED
 from cdscale.learn.losses import multiclass_dice, power_jaccard, weighted_nll
 from cdscale.learn.training import (
@@ -382,10 +380,6 @@ def test_networks_learn_the_miniature(
     assert losses[-1] < margins[0] * losses[0]
     for found in card.accuracy["val"].values():
         assert found["pooled"]["f1"] > margins[1]
-    if name.startswith("change"):
-        result = Result.read(tmp_path / "best.safetensors").rounded()
-        moved = evaluate.evaluate(recipe, root, result)
-        assert moved.accuracy["val"]["equal_area"]["s2"]["pooled"]["f1"] > 0.6
 
 
 class Stop(Callback):

@@ -10,7 +10,6 @@ Shape suffixes: B sample, C class, Y row, X column.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cdscale.errors import ModelError, explain
 from cdscale.models import build, folder_of, load_card, sha256_of
+from cdscale.models.tensors import write_tensors
 from cdscale.spec.card import ModelCard, card_path
 
 ALIKE = (
@@ -215,11 +214,8 @@ def _card(cards: list[ModelCard], name: str, members: int, threshold: float | No
 
 def _write(card: ModelCard, tensors: dict[str, Tensor], folder: Path) -> ModelCard:
     """Weights first, then the card that names their hash."""
-    folder.mkdir(parents=True, exist_ok=True)
     weights = folder / card.weights
-    part = weights.with_name(f".{weights.name}.part")
-    save_file(tensors, part, metadata={"name": card.name, "version": card.version})
-    os.replace(part, weights)
+    write_tensors(weights, tensors, {"name": card.name, "version": card.version})
     finished = card.model_copy(update={"weights_sha256": sha256_of(weights)})
     finished.write(card_path(folder, card.name))
     return finished

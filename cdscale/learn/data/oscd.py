@@ -60,9 +60,7 @@ __all__ = [
     "OrbitPair",
     "city_names",
     "city_sample",
-    "radar",
     "read_city",
-    "without_s1",
 ]
 
 
@@ -132,27 +130,6 @@ def read_city(root: Path, name: str, bands: tuple[str, ...], s1: tuple[str, ...]
         own.crs,
         own.transform,
     )
-
-
-def without_s1(city: City) -> City:
-    """The same city with radar withheld."""
-    return City(
-        city.name,
-        city.s2_before,
-        city.s2_after,
-        (),
-        city.label,
-        city.crs,
-        city.transform,
-    )
-
-
-def radar(city: City) -> OrbitPair:
-    """Backscatter of the first orbit by number; NaN everywhere when the city has none."""
-    if city.orbits:
-        return city.orbits[0]
-    nothing = np.full((1, *city.s2_before.shape[1:]), np.nan, np.float32)
-    return OrbitPair(0, nothing, nothing)
 
 
 def _samples(root: Path, split: str) -> tuple[Sample, ...]:

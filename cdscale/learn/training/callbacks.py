@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from cdscale.learn.state import log_row, write_tensors
 from cdscale.learn.training.module import Training
+from cdscale.learn.training.state import log_row
+from cdscale.models.tensors import write_tensors
 from cdscale.spec.card import Normalisation
 
 BEST, LAST, CURVE = "best.safetensors", "last.ckpt", "curve.csv"

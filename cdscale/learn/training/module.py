@@ -9,10 +9,10 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
-from cdscale.learn.state import Average
 from cdscale.learn.training.data import seed_of
 from cdscale.learn.training.recipe import Recipe
 from cdscale.learn.training.schedules import make_optimiser, make_schedule
+from cdscale.learn.training.state import Average
 
 
 class Training(LightningModule):

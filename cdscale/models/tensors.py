@@ -1,42 +1,17 @@
-"""State of a training run: averaged weights, safetensors files, and the rows of its curve."""
+"""Files of weights: safetensors, whole or not at all, the same tensors always the same bytes."""
 
 from __future__ import annotations
 
-import copy
-import csv
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from cdscale.errors import ModelError, explain
-
-
-class Average:
-    """Exponential moving average of weights and batch statistics.
-
-    The decay grows from 0 with the step, so that the random start is soon forgotten.
-    """
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Move towards the network as it is after a step."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        current = network.state_dict()
-        for name, mean in self.network.state_dict().items():
-            if mean.is_floating_point():
-                mean.lerp_(current[name].to(mean.dtype), 1 - decay)
-            else:
-                mean.copy_(current[name])
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
@@ -67,14 +42,3 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return tensors, json.loads((file.metadata() or {}).get("notes", "{}"))
     except (OSError, ValueError, SafetensorError) as err:
         raise ModelError(explain(f"cannot read weights from {path}", got=str(err))) from None
-
-
-def log_row(path: Path, row: Mapping[str, object]) -> None:
-    """Append to a CSV file, with a header when it is new."""
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
