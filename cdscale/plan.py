@@ -256,11 +256,12 @@ def _card_of(job: Job, stage: Stage) -> ModelCard | None:
 
 
 def _network_pixels(job: Job, stage: Stage) -> int:
-    """Pixels that go through the network of one task, halos included."""
+    """Pixels that go through the networks of one task: halos, members and orientations."""
     card, core = _card_of(job, stage), job.core
     if card is None:
         return 0
-    return (-(-job.spec.grid.tile // core)) ** 2 * (core + 2 * card.halo) ** 2
+    windows = (-(-job.spec.grid.tile // core)) ** 2
+    return windows * (core + 2 * card.halo) ** 2 * card.members * (8 if card.tta == "d4" else 1)
 
 
 def _map_bytes_read(job: Job, stage: Stage) -> int:

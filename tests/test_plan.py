@@ -43,6 +43,13 @@ def test_a_new_run_has_everything_to_do(tmp_path: Path) -> None:
     assert not plan.simulated
 
 
+def test_members_and_orientations_cost_as_many_passes(tmp_path: Path) -> None:
+    one = priced(made_job(tmp_path / "one", cards=CARDS)).stages["change"].cpu_seconds
+    card = CARDS["change"].model_copy(update={"members": 4, "tta": "d4"})
+    many = priced(made_job(tmp_path / "many", cards=CARDS | {"change": card}))
+    assert many.stages["change"].cpu_seconds == pytest.approx(32 * one, abs=32 * 0.05)
+
+
 def test_reads_are_counted_asset_by_asset(tmp_path: Path) -> None:
     plan = priced(made_job(tmp_path))
     # In each of four tasks: two bands and a mask of one optical scene, one band of a radar scene.
