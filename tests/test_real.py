@@ -37,10 +37,10 @@ def perform_all(job: Job) -> None:
 
 
 @pytest.mark.realdata
-def test_a_city_that_the_network_has_not_seen(
+def test_a_city_from_the_catalogue_to_the_map(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rennes, from the catalogue to the change map; the label is OSCD's."""
+    """Rennes; the label is OSCD's, and one that the network was trained on."""
     monkeypatch.setenv("CDSCALE_DATA", str(data_root))
     monkeypatch.setattr(oscd_cities, "IMAGES", data_root / "oscd" / oscd_cities.IMAGES.name)
     monkeypatch.setattr(oscd_cities, "LABELS", data_root / "oscd" / oscd_cities.LABELS.name)
