@@ -18,7 +18,7 @@ import pytest
 import shapely
 import yaml
 from affine import Affine
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdscale import scenes
@@ -822,6 +822,9 @@ def test_a_footprint_is_valid_and_in_degrees(geometry: Any, bbox: Any, area: flo
     st.floats(-180, 180), st.floats(-75, 75), st.floats(0.1, 8), st.floats(0.1, 5),
     st.booleans(), st.sampled_from(["jump", "beyond", "below", "box", "cut"]),
 )  # fmt: skip
+@example(180.0, 0.0, 1.0, 1.0, False, "box")
+@example(180.0 - 1e-11, 0.0, 1.0, 1.0, False, "box")
+@example(180.0 - 1e-11, 0.0, 1.0, 1.0, True, "cut")
 def test_a_footprint_is_the_same_however_it_is_written(
     lon: float, lat: float, width: float, height: float, clockwise: bool, form: str
 ) -> None:

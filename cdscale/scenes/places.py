@@ -29,6 +29,8 @@ _EARTH_M = (6_300_000, 6_420_000)
 
 APART = 0.2
 """Of the size of a file, between it and the footprint of its item: they do not belong together."""
+DECIMALS = 9
+"""Of a degree in which a footprint is written: a tenth of a millimetre."""
 
 
 def footprint_of(item: Json) -> str:
@@ -45,9 +47,15 @@ def footprint_of(item: Json) -> str:
     polygon = _polygon(geometry) if geometry else shapely.Polygon()
     if polygon.is_empty:
         polygon = _box(item.get("bbox"))
-    if not polygon.area > 0:
-        raise Unusable("its footprint has no area")
-    return str(shapely.to_wkt(polygon, rounding_precision=9))
+    if polygon.area > 0:
+        written = str(shapely.to_wkt(polygon, rounding_precision=DECIMALS))
+        if shapely.from_wkt(written).is_valid:
+            return written
+        # A part thinner than the last decimal, such as one that ends on the antimeridian.
+        whole = shapely.set_precision(polygon, 10.0**-DECIMALS)
+        if whole.area > 0:
+            return str(shapely.to_wkt(whole, rounding_precision=DECIMALS))
+    raise Unusable("its footprint has no area")
 
 
 def _polygon(geometry: Any) -> BaseGeometry:
