@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdscale.errors import ModelError, explain
+from cdscale.kernels.images import check_pair
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -64,20 +65,8 @@ class Pair:
     column: int = 0
 
     def __post_init__(self) -> None:
-        shape, other = self.before_BYX.shape, self.after_BYX.shape
-        if len(shape) != 3 or shape != other or 0 in shape:
-            raise ModelError(
-                explain(
-                    "a pair of images",
-                    expected="two images of one shape (bands, rows, columns)",
-                    got=f"{shape} and {other}",
-                    do="Resample one of them onto the grid of the other.",
-                )
-            )
-        if any(image.dtype.kind not in "buif" for image in (self.before_BYX, self.after_BYX)):
-            got = f"{self.before_BYX.dtype} and {self.after_BYX.dtype}"
-            do = "Convert them, complex backscatter to its power."
-            raise ModelError(explain("a pair of images", expected="real numbers", got=got, do=do))
+        check_pair(self.before_BYX, self.after_BYX)
+        shape = self.before_BYX.shape
         if self.halo < 0 or 2 * self.halo >= min(shape[1:]):
             room = f"a halo from 0 to {(min(shape[1:]) - 1) // 2} pixels"
             do = "Cut larger blocks."

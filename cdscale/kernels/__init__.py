@@ -4,7 +4,7 @@ Shape suffixes: S scenes or passes, B bands, Y rows, X columns, T months, N pixe
 Reflectance and linear power are float32 with NaN where there is nothing.
 
 ``optical``: masks and composites · ``radar``: means, borders, speckle · ``masks``: what lies beside
-what · ``packing``: how numbers are stored · ``series``: months.
+what · ``packing``: how numbers are stored · ``series``: months · ``images``: what a pair must be.
 """
 
 from cdscale.kernels.masks import grown

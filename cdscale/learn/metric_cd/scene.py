@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cdscale.errors import ModelError, explain
+from cdscale.kernels.images import check_pair
 
 Floats = NDArray[np.float32]
 Booleans = NDArray[np.bool_]
@@ -71,21 +71,7 @@ class ArrayScene:
     after_BYX: NDArray[Any]
 
     def __post_init__(self) -> None:
-        shape, other = self.before_BYX.shape, self.after_BYX.shape
-        if len(shape) != 3 or shape != other or 0 in shape:
-            raise ModelError(
-                explain(
-                    "Metric-CD: a pair of images",
-                    expected="two images of one shape (bands, rows, columns)",
-                    got=f"{shape} and {other}",
-                    do="Resample one of them onto the grid of the other.",
-                )
-            )
-        if any(image.dtype.kind not in "buif" for image in (self.before_BYX, self.after_BYX)):
-            got = f"{self.before_BYX.dtype} and {self.after_BYX.dtype}"
-            do = "Convert them, complex backscatter to its power."
-            what = "Metric-CD: a pair of images"
-            raise ModelError(explain(what, expected="real numbers", got=got, do=do))
+        check_pair(self.before_BYX, self.after_BYX, "Metric-CD: a pair of images")
 
     @property
     def bands(self) -> int:
