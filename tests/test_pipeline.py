@@ -14,12 +14,13 @@ from cdscale.grid import to_lon_lat
 from cdscale.plan import freeze
 from cdscale.progress import Progress, status
 from cdscale.run import prepared
+from cdscale.spec.cube import ChangeQuality
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec, load_run
 from cdscale.spec.task import Stage
 from cdscale.stages import perform
 from cdscale.store import Ledger, Store, open_dataset
-from tests.regions import REGION, do_serially, plain_spec, write_spec
+from tests.regions import REGION, do_serially, plain_spec, west_half, write_card, write_spec
 
 MONTHS = [np.datetime64(f"2022-0{m}-01", "ns") for m in (3, 4, 5, 6)]
 
@@ -214,3 +215,34 @@ def _same_cube(spec: RunSpec, tiled: Job) -> None:
         for small in tiled.tiles:
             y, x = target.spec.window.slices(target.spec.grid, small)
             target.write(small, month, {name: block[..., y, x] for name, block in full.items()})
+
+
+def test_a_network_made_for_it_says_change_where_radar_alone_was(
+    region_catalogue: Path, tiny_models: dict[str, Any], tmp_path: Path
+) -> None:
+    """Under the clouds of one month, and nowhere else, the map differs in extent."""
+    from cdscale.models import missing_optical_pair
+
+    halo, stride = missing_optical_pair.HALO, missing_optical_pair.STRIDE
+    tiles = {"halo": halo, "stride": stride}
+    card = write_card(
+        tmp_path / "cards", "change", family="missing-optical-pair", network={"width": 2}, **tiles
+    )
+    maps = {}
+    for name, model in (("plain", tiny_models["change"]), ("radar", {"card": str(card)})):
+        fields = whole_region(region_catalogue, tmp_path / name, 128, models={"change": model}) | {
+            "area": west_half()
+        }
+        job = freeze(load_run(write_spec(tmp_path / f"{name}.yaml", fields)))
+        do_serially(job)
+        with open_dataset(job.store_path(Stage.CHANGE)) as found:
+            maps[name] = found.isel(month=-1).load()
+    plain, radar = (maps[name].quality.values for name in ("plain", "radar"))
+    alone = radar == ChangeQuality.radar_only
+    assert alone.any()
+    np.testing.assert_array_equal(radar[~alone], plain[~alone])
+    blind = (ChangeQuality.no_optical_before, ChangeQuality.no_optical_after)
+    assert np.isin(plain[alone], blind).all()
+    assert np.isfinite(maps["radar"].probability.values[alone]).all()
+    assert np.isin(maps["radar"].change.values[alone], (0, 1)).all()
+    assert np.isnan(maps["plain"].probability.values[alone]).all()

@@ -38,6 +38,8 @@ class Family:
     halo_of : str
         Function of the module that tells the halo from the kind of up-sampling (option ``up``),
         where it depends on that.
+    radar_alone : bool
+        Whether its networks are made to say change where radar alone saw both dates.
     """
 
     module: str
@@ -45,6 +47,7 @@ class Family:
     kind: Kind
     source: str
     halo_of: str = ""
+    radar_alone: bool = False
 
     def build(self, card: ModelCard) -> nn.Module:
         """A network with random weights.
@@ -108,7 +111,8 @@ FAMILIES = {
         "missing_optical", "MissingOptical", "month", "S. Hafner, Y. Ban, IGARSS 2023"
     ),
     "missing-optical-pair": Family(
-        "missing_optical_pair", "MissingOpticalPair", "pair", "S. Hafner, Y. Ban, IGARSS 2023"
+        "missing_optical_pair", "MissingOpticalPair", "pair", "S. Hafner, Y. Ban, IGARSS 2023",
+        radar_alone=True,
     ),
     "radar-unet": Family("radar_unet", "RadarUNet", "month", "S. Hafner, Y. Ban, IGARSS 2023"),
     "hrscd-1": Family("hrscd", "PostClassification", "images", _HRSCD),

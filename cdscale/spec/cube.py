@@ -65,6 +65,8 @@ class ChangeQuality(IntEnum):
     both_sensors = 3
     radar_missing = 4
     """Optical of both months; radar of at least one is missing."""
+    radar_only = 5
+    """Radar of both months, optical of one at most, and a network that is made for that."""
 
 
 class Variable(Frozen):

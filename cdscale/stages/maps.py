@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cdscale import kernels, models
 from cdscale.kernels import Bool, Float
+from cdscale.models.families import family_of
 from cdscale.months import Month
 from cdscale.spec.card import ModelCard
 from cdscale.spec.cube import ChangeQuality, UrbanQuality
@@ -94,14 +95,18 @@ def _change_of_pair(work: Work) -> None:
     inner = slice(card.halo, -card.halo or None)
     optical = [_whole(b.s2_BYX[:, inner, inner]) for b in (before, after)]
     radar = [_whole(b.s1_PYX[:, inner, inner]) for b in (before, after)]
-    seen_YX: Bool = optical[0] & optical[1]
-    probability_YX = np.where(seen_YX, probability_YX, np.float32(np.nan))
+    lit_YX, sounded_YX = optical[0] & optical[1], radar[0] & radar[1]
     layers = [
-        (ChangeQuality.radar_missing, seen_YX),
-        (ChangeQuality.both_sensors, seen_YX & radar[0] & radar[1]),
+        (ChangeQuality.radar_missing, lit_YX),
+        (ChangeQuality.both_sensors, lit_YX & sounded_YX),
         (ChangeQuality.no_optical_after, ~optical[1]),
         (ChangeQuality.no_optical_before, ~optical[0]),
     ]
+    seen_YX: Bool = lit_YX
+    if family_of(card).radar_alone:
+        layers.append((ChangeQuality.radar_only, sounded_YX & ~lit_YX))
+        seen_YX = lit_YX | sounded_YX
+    probability_YX = np.where(seen_YX, probability_YX, np.float32(np.nan))
     packed_YX = kernels.pack_probability(probability_YX)
     changed_YX = (kernels.unpack_probability(packed_YX) >= card.threshold).astype(np.uint8)
     work.blocks |= {
