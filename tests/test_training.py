@@ -46,6 +46,7 @@ from cdscale.spec.card import ModelCard, Normalisation
 from cdscale.spec.run import S1_BANDS
 from cdscale.testing.miniatures import OscdForm, write_oscd
 from tests.commands import OK, Cli, refused
+from tests.learning import MARGIN, share_left
 
 TRAIN, VAL, SHOW = ("anvil", "birch"), ("delta",), ("ember",)
 
@@ -96,6 +97,12 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 # --------------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize("name", shipped("pair"))
+def test_every_recipe_learns(name: str, root: Path) -> None:
+    recipe = small(name)
+    assert share_left(recipe, root) < MARGIN
 
 
 @pytest.mark.parametrize("name", shipped("pair"))

@@ -35,6 +35,7 @@ from cdscale.models.hrscd import SemanticChange
 from cdscale.models.transitions import HRSCD
 from cdscale.spec.card import Normalisation
 from tests.commands import OK, Cli, refused
+from tests.learning import MARGIN, share_left
 from tests.miniature_roots import Miniatures
 from tests.miniature_roots import miniatures as miniatures
 from tests.regions import write_card
@@ -102,6 +103,17 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 # --------------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize("name", shipped("images"))
+def test_every_recipe_learns(name: str, roots: dict[str, Path]) -> None:
+    recipe = small(name)
+    options = dict(recipe.network.options)
+    if "widths" in options:
+        options["widths"] = (8, 8, 8, 8, 8)
+    network = recipe.network.model_copy(update={"options": options})
+    recipe = recipe.model_copy(update={"network": network})
+    assert share_left(recipe, roots[recipe.data]) < MARGIN
 
 
 @pytest.mark.parametrize("name", shipped("images"))

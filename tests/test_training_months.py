@@ -41,6 +41,7 @@ from cdscale.predict import Block, predict_urban
 from cdscale.spec.card import Normalisation
 from cdscale.spec.cube import SensorQuality
 from cdscale.testing.miniatures.painting import sign
+from tests.learning import MARGIN, share_left
 from tests.miniature_roots import Miniatures, miniatures
 
 __all__ = ["miniatures"]
@@ -85,6 +86,12 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 # --------------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize("name", shipped("month"))
+def test_every_recipe_learns(name: str, root: Path) -> None:
+    recipe = small(name)
+    assert share_left(recipe, root) < MARGIN
 
 
 @pytest.mark.parametrize("name", shipped("month"))

@@ -103,7 +103,7 @@ def _figures(found: object, path: str = "") -> list[str]:
     """Figures of a card, one group a line."""
     if not isinstance(found, dict):
         return [f"{path}: {found}"]
-    if all(isinstance(value, int | float) for value in found.values()):
+    if found and all(isinstance(value, int | float) for value in found.values()):
         said = ", ".join(f"{name} {value:g}" for name, value in found.items())
         return [f"{path}: {said}"]
     lines = []

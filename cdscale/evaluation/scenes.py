@@ -38,7 +38,7 @@ from cdscale.predict import (
 if TYPE_CHECKING:
     from torch import nn
 
-LARGEST = 512
+LARGEST = 1024
 """Side of the largest core of a window, in pixels; its halo comes on top."""
 
 NEEDED = {
