@@ -69,6 +69,9 @@ class Command:
 
 @pytest.fixture
 def command(small_run: SmallRun, tmp_path: Path) -> Iterator[Command]:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # What a script starts in the background ignores Ctrl-C, and so would what it starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     one = Command(small_run.spec(tmp_path))
     yield one
     if one.process.poll() is None:
