@@ -28,11 +28,11 @@ from cdscale.models.inputs import (
     Pair,
     PairMoments,
     absent,
-    change_inputs,
     s1_input,
     s1_moments,
     s2_input,
     s2_moments,
+    views_of_change,
 )
 from cdscale.models.orientations import turned as turned
 from cdscale.models.orientations import turned_back as turned_back
@@ -132,14 +132,15 @@ def predict_change(
     ModelError
         When blocks do not have the card's bands, or one size, or are smaller than the halo.
     """
-    how, rule = how or Tiling(), card.normalisation
+    how, views = how or Tiling(), card.views
     plan = _Windows.over(card, (before, after), how)
     planes = (before.s2_BYX, after.s2_BYX, before.s1_PYX, after.s1_PYX)
-    moments = PairMoments.of(Pair(*map(torch.from_numpy, planes)), rule)
+    whole = Pair(*map(torch.from_numpy, planes))
+    moments = [PairMoments.of(whole, rule) for rule in views]
 
     def forward(s2_NDBYX: Tensor, s1_NDPYX: Tensor) -> Tensor:
         pair = Pair(s2_NDBYX[:, 0], s2_NDBYX[:, 1], s1_NDPYX[:, 0], s1_NDPYX[:, 1])
-        inputs = change_inputs(pair, rule, moments).tensors()
+        inputs = views_of_change(pair, views, moments)
         return _mean_over(how.orientations(card), changed, inputs)
 
     def changed(*inputs: Tensor) -> Tensor:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cdscale import models
 from cdscale.errors import ModelError
 from cdscale.models.ensemble import Ensemble, join
+from cdscale.predict import Block, Tiling, predict_change
+from cdscale.spec.card import ModelCard, Normalisation
 from tests.commands import Cli, refused
 from tests.regions import a_card
 
@@ -109,6 +113,54 @@ def test_networks_that_differ_are_not_joined(
     assert not list(tmp_path.glob("both*"))
 
 
+def a_pair(folder: Path, seed: int, rule: dict[str, Any]) -> str:
+    """A tiny change network that reads by a rule."""
+    small = {"network": {}, "family": "fc-ef", "halo": 128, "stride": 16}
+    card = a_card("change", name=f"c{seed}", weights=f"c{seed}.safetensors", **small)
+    card = card.model_copy(update={"normalisation": Normalisation(**rule)})
+    torch.manual_seed(seed)
+    save_file(models.build(card).state_dict(), folder / card.weights)
+    sha = models.sha256_of(folder / card.weights)
+    path = folder / f"{card.name}.card.yaml"
+    card.model_copy(update={"weights_sha256": sha}).write(path)
+    return str(path)
+
+
+def test_members_that_read_differently_each_read_their_own_way(tmp_path: Path) -> None:
+    rules = [{"s2_standardise": "image"}, {"s2_standardise": "image_scalar"}]
+    paths = [a_pair(tmp_path, seed, rules[seed % 2]) for seed in (2, 3, 4)]
+    card = join(paths, "mixed", tmp_path)
+    assert card == models.load_card(str(tmp_path / "mixed.card.yaml"))
+    assert (len(card.views), card.view_of_member) == (2, (0, 1, 0))
+    side = 2 * card.halo + 48
+    noise = np.random.default_rng(1)
+    scale = np.linspace(0.2, 1, len(card.s2_bands))[:, None, None]
+
+    def date() -> Block:
+        s2 = (scale * noise.random((len(card.s2_bands), side, side))).astype(np.float32)
+        s1 = noise.random((len(card.s1_bands), side, side)).astype(np.float32)
+        return Block(s2, s1)
+
+    dates, how = (date(), date()), Tiling(core=32, batch=2)
+    found = predict_change(models.load(card, folder=tmp_path), card, *dates, how)
+    alone = [models.load_card(path) for path in paths]
+    each = [predict_change(models.load(c, folder=tmp_path), c, *dates, how) for c in alone]
+    np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=0, atol=1e-5)
+    assert np.abs(each[0] - each[1]).max() > 1e-3
+
+
+def test_a_card_has_one_normalisation_for_each_member_and_the_first_is_the_first() -> None:
+    one, other = Normalisation(s2_standardise="image"), Normalisation()
+    card = a_card("change").model_dump() | {"members": 2, "normalisation": one}
+    for wrong in ([one], [other, one], [one, other, one]):
+        with pytest.raises(ValidationError, match="expected one for each of 2 members"):
+            ModelCard.model_validate(card | {"member_normalisations": wrong})
+    mixed = ModelCard.model_validate(card | {"member_normalisations": [one, other]})
+    month = mixed.model_copy(update={"family": "missing-optical"})
+    with pytest.raises(ModelError, match="read images in one way"):
+        models.build(month)
+
+
 def test_one_network_and_names_of_members_are_refused(tmp_path: Path) -> None:
     one, two = write(tmp_path, 1), write(tmp_path, 2)
     for paths in ([one], [one, one]):
@@ -149,4 +201,4 @@ def test_models_join_writes_a_card_that_show_shows(tmp_path: Path, cdscale: Cli)
     assert "mean of 2 networks, eight orientations each" in shown.out
     other = write(tmp_path, 3, halo=128)
     result = cdscale("models", "join", paths[0], other, "--to", tmp_path, "--name", "odd")
-    refused(result, "halo", "Join networks of one recipe")
+    refused(result, "halo", "Join networks that differ")

@@ -94,7 +94,15 @@ def build(card: ModelCard) -> nn.Module:
                 got=card.members,
             )
         )
-    return Ensemble([family.build(card) for _ in range(card.members)])
+    if len(card.views) > 1 and family.kind != "pair":
+        raise ModelError(
+            explain(
+                f"card {card.name}: member_normalisations",
+                expected=f"none: members of {card.family} read images in one way",
+                got=f"{len(card.views)} ways",
+            )
+        )
+    return Ensemble([family.build(card) for _ in range(card.members)], card.view_of_member)
 
 
 def load(

@@ -10,7 +10,7 @@ Shape suffixes: B sample, C class, Y row, X column.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cdscale.errors import ModelError, explain
-from cdscale.models import build, folder_of, load_card, sha256_of
+from cdscale.models import build, family_of, folder_of, load_card, sha256_of
 from cdscale.models.tensors import write_tensors
 from cdscale.spec.card import ModelCard, card_path
 
 ALIKE = (
-    "task", "family", "network", "s2_bands", "s1_bands", "normalisation", "halo", "stride",
-    "classes",
+    "task", "family", "network", "s2_bands", "s1_bands", "halo", "stride", "classes",
 )  # fmt: skip
-"""Fields of the cards that members of an ensemble share."""
+"""Fields of the cards that members of an ensemble share; all but those of pairs read alike too."""
 
 
 class Ensemble(nn.ModuleList):
-    """Alike networks that take the same inputs and say logits.
+    """Alike networks that say logits of one image, each of its own view of it.
 
     Members run one after another, so that an ensemble takes more time than one of them, but no
     more memory for activations. Parameters are named ``0.<name>``, ``1.<name>`` and so on.
@@ -42,14 +41,22 @@ class Ensemble(nn.ModuleList):
     ----------
     members : sequence of nn.Module
         Each says (B, C, Y, X) logits: of classes, or for C = 1 of the one class against the rest.
+    view_of_member : sequence of int, optional
+        Which of the views that stand one after another in the channels of every input each member
+        takes (:func:`cdscale.models.inputs.views_of_change`); by default there is one for all.
     """
+
+    def __init__(self, members: Iterable[nn.Module], view_of_member: Sequence[int] = ()) -> None:
+        super().__init__(members)
+        self.view_of_member = tuple(view_of_member) or (0,) * len(self)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Logits (B, C, Y, X) float32 whose softmax, or sigmoid, is the members' mean."""
         rest = math.log(len(self))
+        views = self._views(inputs)
         yes, no = None, None
-        for member in self:
-            logits_BCYX: Tensor = member(*inputs).float()
+        for member, view in zip(self, self.view_of_member, strict=True):
+            logits_BCYX: Tensor = member(*views[view]).float()
             if logits_BCYX.shape[1] == 1:
                 no = _plus(no, functional.logsigmoid(-logits_BCYX))
                 yes = _plus(yes, functional.logsigmoid(logits_BCYX))
@@ -58,6 +65,13 @@ class Ensemble(nn.ModuleList):
         if yes is None:
             raise ModelError(explain("an ensemble", expected="one member or more", got=0))
         return yes - rest if no is None else yes - no
+
+    def _views(self, inputs: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+        """The inputs of each view."""
+        count = max(self.view_of_member, default=0) + 1
+        if count == 1:
+            return [inputs]
+        return list(zip(*(x.tensor_split(count, dim=1) for x in inputs), strict=True))
 
 
 def _plus(one: Tensor | None, other: Tensor) -> Tensor:
@@ -117,15 +131,17 @@ def join(
 
 def _check_alike(cards: list[ModelCard]) -> None:
     first = cards[0]
+    # Pairs alone are put together in several views.
+    fields = ALIKE if family_of(first).kind == "pair" else (*ALIKE, "normalisation")
     for card in cards[1:]:
-        for field in ALIKE:
+        for field in fields:
             if getattr(card, field) != getattr(first, field):
                 raise ModelError(
                     explain(
                         f"an ensemble of {first.name} and {card.name}: {field}",
                         expected=f"{getattr(first, field)}, as {first.name} has it",
                         got=getattr(card, field),
-                        do="Join networks of one recipe that differ in seed or fold alone.",
+                        do="Join networks that differ in seed, fold or normalisation alone.",
                     )
                 )
 
@@ -198,8 +214,12 @@ def _card(cards: list[ModelCard], name: str, members: int, threshold: float | No
         "'cdscale evaluate'",
         "members": {card.name: card.accuracy for card in cards},
     }
+    rules = [
+        rule for c in cards for rule in (c.member_normalisations or [c.normalisation] * c.members)
+    ]
     changed = {
         "name": name,
+        "member_normalisations": rules if len(set(rules)) > 1 else (),
         "title": f"{first.title}; mean of {members} networks",
         "members": members,
         "weights": f"{name}.safetensors",

@@ -5,7 +5,7 @@ Shape suffixes: ... any leading axes, C channel (S2 band or S1 polarisation), Y 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -198,3 +198,25 @@ def change_inputs(pair: Pair, rule: Normalisation, moments: PairMoments | None =
         s1_input(pair.s1_before, rule, own.s1_before).masked_fill(s1_hole, 0.0),
         s1_input(pair.s1_after, rule, own.s1_after).masked_fill(s1_hole, 0.0),
     )
+
+
+def views_of_change(
+    pair: Pair, rules: Sequence[Normalisation], moments: Sequence[PairMoments] = ()
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Network inputs of a pair, read in several ways, one after another in the channel axis.
+
+    Parameters
+    ----------
+    pair : Pair
+        Physical values.
+    rules : sequence of Normalisation
+        The ways.
+    moments : sequence of PairMoments, optional
+        For each way, those of the images that these are parts of; none: these are the images.
+    """
+    own = moments or [PairMoments.of(pair, rule) for rule in rules]
+    seen = [change_inputs(pair, rule, of).tensors() for rule, of in zip(rules, own, strict=True)]
+    if len(seen) == 1:
+        return seen[0]
+    s2_before, s2_after, s1_before, s1_after = (torch.cat(x, -3) for x in zip(*seen, strict=True))
+    return s2_before, s2_after, s1_before, s1_after

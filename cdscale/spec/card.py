@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cdscale.errors import ModelError, explain
 from cdscale.spec.base import Frozen
@@ -71,6 +71,8 @@ class ModelCard(Frozen):
     s2_bands: tuple[str, ...]
     s1_bands: tuple[str, ...]
     normalisation: Normalisation
+    member_normalisations: tuple[Normalisation, ...] = ()
+    """That of each member, where members were trained to read differently; else empty."""
     halo: int = Field(ge=0)
     """Pixels of context on each side that make tiled prediction equal whole-image prediction."""
     stride: int = Field(ge=1)
@@ -80,6 +82,28 @@ class ModelCard(Frozen):
     training: Training
     accuracy: dict[str, Any]
     limits: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _one_for_each(self) -> Self:
+        own = self.member_normalisations
+        if own and (len(own) != self.members or own[0] != self.normalisation):
+            raise ValueError(
+                f"member_normalisations: expected one for each of {self.members} members, the "
+                f"first that of `normalisation`, or none; got {len(own)}"
+            )
+        return self
+
+    @property
+    def views(self) -> tuple[Normalisation, ...]:
+        """The different ways in which members read an image."""
+        return tuple(dict.fromkeys(self.member_normalisations)) or (self.normalisation,)
+
+    @property
+    def view_of_member(self) -> tuple[int, ...]:
+        """Of each member, the number of its way among :attr:`views`."""
+        views = self.views
+        own = self.member_normalisations or (self.normalisation,) * self.members
+        return tuple(views.index(rule) for rule in own)
 
     def refuse(self, *, s2_bands: tuple[str, ...], simulated: bool, force: bool) -> None:
         """Raise unless a cube with these bands and this origin is what the network was made for.
