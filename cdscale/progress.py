@@ -21,6 +21,8 @@ DECIDING = {
     "s2_bands",
     "s1_bands",
     "normalisation",
+    "member_normalisations",
+    "tta",
     "halo",
     "stride",
     "threshold",
@@ -38,20 +40,24 @@ class Selection:
     """None: every tile."""
     redo: bool = False
     """Do them again although they are done."""
+    tasks: frozenset[Task] | None = None
+    """Every task of these months and tiles, or these alone."""
     retry_failed: bool = False
     """Of these only what was tried and failed, or was done without some scenes; and what is made
     from it, wherever that lies."""
 
     def names(self, task: Task) -> bool:
-        """Whether a task is among the months and tiles."""
-        return (not self.months or task.month in self.months) and (
-            not self.tiles or task.tile in self.tiles
+        """Whether a task is among the months and tiles, and the tasks."""
+        return (
+            (not self.months or task.month in self.months)
+            and (not self.tiles or task.tile in self.tiles)
+            and (self.tasks is None or task in self.tasks)
         )
 
     @property
     def whole(self) -> bool:
         """Whether it leaves nothing out."""
-        return not (self.months or self.tiles or self.retry_failed)
+        return self.tasks is None and not (self.months or self.tiles or self.retry_failed)
 
     def check(self, job: Job) -> None:
         """Refuse what is not part of a run.

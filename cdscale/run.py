@@ -21,6 +21,7 @@ from distributed import CancelledError, Future, KilledWorker, wait
 
 from cdscale.cluster import GPU, Place, connect
 from cdscale.errors import PlanError, ReadError, StoreError, explain
+from cdscale.integrity import Findings, clear_away
 from cdscale.months import Month
 from cdscale.progress import EVERYTHING, Progress, Selection
 from cdscale.publication import Publication
@@ -28,7 +29,7 @@ from cdscale.spec.base import fingerprint
 from cdscale.spec.job import Job
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.stages import perform_from
-from cdscale.store import Ledger, Store, create, exists, mend, write_json
+from cdscale.store import Ledger, Store, create, exists, lay_out_again, mend, write_json
 
 WINDOW = 3
 """Tasks in flight for each slot of the cluster: enough that no worker waits, few enough that the
@@ -124,6 +125,41 @@ def carry_out(progress: Progress, cluster: str, watcher: Watcher) -> Outcome:
             for stage in progress.job.stages:
                 outcome.add(run_stage(progress, stage, place, watcher))
     return outcome
+
+
+def repair(
+    job: Job, stages: tuple[Stage, ...], found: Findings, cluster: str, watcher: Watcher
+) -> tuple[Outcome, Progress, tuple[str, ...]]:
+    """Make again exactly what an inspection found at fault, and remove what belongs to nobody.
+
+    Parameters
+    ----------
+    job, stages
+        From :func:`cdscale.integrity.run_of`.
+    found : Findings
+        From :func:`cdscale.integrity.inspect`.
+    cluster : str
+        See :func:`cdscale.cluster.connect`.
+    watcher : Watcher
+        Follows the progress.
+
+    Returns
+    -------
+    tuple
+        What was done, how far the run is, and the tasks that only another run can make again.
+
+    Raises
+    ------
+    PlanError
+        When another run holds the folder, or there is no cluster.
+    """
+    own = frozenset(task for stage in job.stages for task in job.tasks(stage))
+    with prepared(job, Selection(tasks=own.intersection(found.tasks), redo=True)) as progress:
+        others = clear_away(job, found)
+        for stage in stages:
+            if any(f.store == job.store_path(stage).name and not f.task for f in found.faults):
+                lay_out_again(job.store_path(stage))
+        return carry_out(progress, cluster, watcher), progress, others
 
 
 def finished(job: Job) -> bool:

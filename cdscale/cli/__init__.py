@@ -11,7 +11,17 @@ import typer
 from rich.markup import escape
 
 from cdscale import __version__
-from cdscale.cli import data, detecting, measuring, networks, queries, runs, simulated, training
+from cdscale.cli import (
+    data,
+    detecting,
+    measuring,
+    networks,
+    queries,
+    runs,
+    simulated,
+    training,
+    verifying,
+)
 from cdscale.cli.app import CLICK_ERROR, INCOMPLETE, INTERRUPTED, PIPE_CLOSED, USER_ERROR, app
 from cdscale.cli.runs import run_job
 from cdscale.cli.simulated import SIMULATED_SPEC
@@ -32,6 +42,7 @@ __all__ = [
     "runs",
     "simulated",
     "training",
+    "verifying",
 ]
 """Whoever imports a module of commands has them in the application."""
 

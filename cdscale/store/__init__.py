@@ -10,16 +10,26 @@ last, says so.
 receipts.
 """
 
-from cdscale.store.layout import exists, grown, mend, open_dataset, read_spec
+from cdscale.store.layout import (
+    coordinates_differ,
+    exists,
+    grown,
+    lay_out_again,
+    mend,
+    open_dataset,
+    read_spec,
+)
 from cdscale.store.ledger import Ledger, write_json, write_text
 from cdscale.store.shards import Store, create, open_store
 
 __all__ = [
     "Ledger",
     "Store",
+    "coordinates_differ",
     "create",
     "exists",
     "grown",
+    "lay_out_again",
     "mend",
     "open_dataset",
     "open_store",

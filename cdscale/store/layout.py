@@ -195,6 +195,38 @@ def mend(path: Path) -> bool:
     return True
 
 
+def lay_out_again(path: Path) -> None:
+    """Write the coordinates and the arrays' metadata of a store anew; pixels and marks stay."""
+    scratch = _scratch(path)
+    shutil.rmtree(scratch, ignore_errors=True)
+    _lay_out(scratch, read_spec(path))
+    _move_into(path, scratch)
+    shutil.rmtree(scratch)
+
+
+def coordinates_differ(path: Path, spec: CubeSpec) -> tuple[str, ...]:
+    """Coordinates of a store that are not those of its spec, or do not read."""
+    group = open_group(path, mode="r")
+    return tuple(name for name, values in _axes(spec).items() if not _says(group, name, values))
+
+
+def _says(group: Any, name: str, values: NDArray[Any]) -> bool:
+    try:
+        return bool(np.array_equal(group[name][:], values))
+    except (KeyError, ValueError, RuntimeError, OSError):
+        return False
+
+
+def _axes(spec: CubeSpec) -> dict[str, NDArray[Any]]:
+    """Values of each coordinate that has an axis, or lies along the months."""
+    found = spec.window.geobox(spec.grid).coordinates
+    axes = {axis: np.asarray(found[axis].values) for axis in ("y", "x")}
+    axes["month"] = _days(list(spec.months))
+    if spec.reference:
+        axes["reference_month"] = _days([Month.parse(spec.reference[str(m)]) for m in spec.months])
+    return axes
+
+
 def _scratch(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
@@ -231,11 +263,11 @@ def _lay_out(path: Path, spec: CubeSpec) -> None:
     for variable in spec.variables:
         _lay_out_variable(group, spec, variable)
     geobox = spec.window.geobox(spec.grid)
+    axes = _axes(spec)
     for axis, units in (("y", "metre"), ("x", "metre")):
-        values = np.asarray(geobox.coordinates[axis].values)
         standard = f"projection_{axis}_coordinate"
-        _coordinate(group, axis, values, {"standard_name": standard, "units": units})
-    _lay_out_months(group, spec)
+        _coordinate(group, axis, axes[axis], {"standard_name": standard, "units": units})
+    _lay_out_months(group, axes)
     scalar = group.create_array("spatial_ref", shape=(), dtype="int64")
     scalar[...] = 0
     scalar.attrs.update(crs_attributes(geobox))
@@ -246,20 +278,19 @@ def _lay_out(path: Path, spec: CubeSpec) -> None:
         zarr.consolidate_metadata(path, zarr_format=3)
 
 
-def _lay_out_months(group: Any, spec: CubeSpec) -> None:
+def _lay_out_months(group: Any, axes: dict[str, NDArray[Any]]) -> None:
     days = {
         "standard_name": "time",
         "units": "days since 1970-01-01",
         "calendar": "proleptic_gregorian",
     }
     first = {**days, "long_name": "first day of month"}
-    _coordinate(group, "month", _days(list(spec.months)), first, along="month")
-    if spec.reference:
-        earlier = [Month.parse(spec.reference[str(m)]) for m in spec.months]
-        _coordinate(group, "reference_month", _days(earlier), days, along="month")
+    _coordinate(group, "month", axes["month"], first, along="month")
+    if "reference_month" in axes:
+        _coordinate(group, "reference_month", axes["reference_month"], days, along="month")
     published = group.create_array(
         "published",
-        shape=(len(spec.months),),
+        shape=axes["month"].shape,
         chunks=(1,),
         dtype="uint8",
         fill_value=0,

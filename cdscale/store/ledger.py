@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,11 @@ class Ledger:
             return (self.folder / f"{task}.failed").read_text(encoding="utf-8").strip()
         except OSError:
             return ""
+
+    def tasks(self, stage: Stage) -> Iterator[Task]:
+        """Tasks of a stage that have a receipt, whether it reads or not."""
+        for path in sorted((self.folder / str(stage)).glob("*/*.json")):
+            yield Task.parse(f"{stage}/{path.parent.name}/{path.stem}")
 
     def read(self, task: Task) -> Receipt | None:
         """The receipt of a task; None where there is none, or a damaged one."""

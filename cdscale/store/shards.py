@@ -75,7 +75,7 @@ class Store:
             # Before the receipt says that they are there: a receipt outlives a power cut.
             for file in self._shards(variable, region):
                 flush(file)  # a shard of nothing but fill values is no file
-            sums[variable.name] = hashlib.sha256(block.tobytes()).hexdigest()
+            sums[variable.name] = _sha256(block)
         return sums
 
     def _check_shard(self, variable: Variable, block: NDArray[Any]) -> None:
@@ -146,6 +146,32 @@ class Store:
             ) from err
         pads = [(0, 0)] * (block.ndim - 2) + [pad_y, pad_x]
         return np.pad(block, pads, constant_values=variable.fill)
+
+    def sha256(self, name: str, tile: Tile, month: Month) -> str:
+        """Sha256 of what is stored of one variable at a tile and month, as :meth:`write` says it.
+
+        Raises
+        ------
+        StoreError
+            When a shard is damaged.
+        """
+        return _sha256(self.read(name, tile, month))
+
+    def files(self, tile: Tile, month: Month) -> dict[Path, str]:
+        """Files that a tile and a month have, if they are not all fill, and whose variable each is.
+
+        Raises
+        ------
+        StoreError
+            When they lie beside the store.
+        """
+        region = self.spec.region(tile, month)
+        return {file: v.name for v in self.spec.variables for file in self._shards(v, region)}
+
+    def all_files(self) -> Iterator[Path]:
+        """Whatever lies where shards do."""
+        for variable in self.spec.variables:
+            yield from (p for p in self.path.joinpath(variable.name).rglob("c/**/*") if p.is_file())
 
     def _shards(self, variable: Variable, region: Mapping[str, slice]) -> Iterator[Path]:
         """Files of the shards that a region touches, whether they are there or not."""
@@ -223,6 +249,10 @@ def open_store(path: Path, spec: CubeSpec) -> Store:
             explain(f"{path} has not grown yet", expected=wanted.months, got=made.months)
         )
     return Store(path, wanted)
+
+
+def _sha256(block: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(block).tobytes()).hexdigest()
 
 
 def _widen(span: slice, halo: int, size: int) -> tuple[slice, tuple[int, int]]:

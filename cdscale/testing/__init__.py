@@ -1,5 +1,6 @@
 """The fakes that ship: made-up scenes, readers without files, catalogues, servers that fail."""
 
+from cdscale.testing.damage import DAMAGES, damage
 from cdscale.testing.fakes import (
     EVERYWHERE,
     SCL_CLEAR,
@@ -19,6 +20,7 @@ from cdscale.testing.served import write_served
 from cdscale.testing.server import Behaviour, Fault, FaultServer, Request, mixed_faults
 
 __all__ = [
+    "DAMAGES",
     "EVERYWHERE",
     "SCL_CLEAR",
     "SCL_CLOUD",
@@ -31,6 +33,7 @@ __all__ = [
     "MadeItem",
     "Request",
     "ScenePixels",
+    "damage",
     "make_asset",
     "make_scene",
     "mixed_faults",
