@@ -101,9 +101,23 @@ class Agenda:
     """Tasks whose inputs are not there yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What has to be remembered of a receipt: of a continent there are millions."""
+
+    fingerprint: str
+    complete: bool
+    sums: str
+    """Fingerprint of its checksums."""
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> _Mark:
+        return cls(receipt.fingerprint, receipt.complete, fingerprint(receipt.checksums))
+
+
 @dataclass
 class Progress:
-    """How far a run is, as its receipts tell; reads each receipt once.
+    """How far a run is, as its receipts tell; remembers of each what decides that, and no more.
 
     A task is done when its receipt holds: same inputs, same spec, same weights, no scene missing.
     """
@@ -111,8 +125,8 @@ class Progress:
     job: Job
     ledger: Ledger
     selection: Selection = EVERYTHING
-    _found: dict[Task, Receipt | None] = field(default_factory=dict)
-    _held: dict[Task, Receipt | None] = field(default_factory=dict)
+    _found: dict[Task, _Mark | None] = field(default_factory=dict)
+    _held: dict[Task, _Mark | None] = field(default_factory=dict)
     _fingerprints: dict[Task, str | None] = field(default_factory=dict)
     _sound: dict[Task, bool] = field(default_factory=dict)
     _stores: dict[Stage, bool] = field(default_factory=dict)
@@ -127,23 +141,34 @@ class Progress:
     def found(self, task: Task) -> Receipt | None:
         """The receipt of a task, whether it still holds or not."""
         if task not in self._found:
-            again = self.selection.redo and self.selection.names(task)
-            there = not again and self._store_there(task.stage)
-            self._found[task] = self.ledger.read(task) if there else None
-        return self._found[task]
+            receipt = self._read(task)
+            self._found[task] = None if receipt is None else _Mark.of(receipt)
+            return receipt
+        return None if self._found[task] is None else self._read(task)
+
+    def _read(self, task: Task) -> Receipt | None:
+        again = self.selection.redo and self.selection.names(task)
+        there = not again and self._store_there(task.stage)
+        return self.ledger.read(task) if there else None
 
     def receipt(self, task: Task) -> Receipt | None:
         """The receipt of a task, if it still holds: same inputs, same spec, same weights."""
+        return None if self._mark(task) is None else self.found(task)
+
+    def _mark(self, task: Task) -> _Mark | None:
+        """What is remembered of a receipt that still holds."""
         if task not in self._held:
-            found = self.found(task)
+            if task not in self._found:
+                self.found(task)
+            found = self._found[task]
             holds = found is not None and found.fingerprint == self.fingerprint(task)
             self._held[task] = found if holds else None
         return self._held[task]
 
     def done(self, task: Task) -> bool:
         """Whether nothing of a task is left to do."""
-        receipt = self.receipt(task)
-        return receipt is not None and receipt.complete
+        mark = self._mark(task)
+        return mark is not None and mark.complete
 
     def sound(self, task: Task) -> bool:
         """Whether a task is done, and everything that it was made from."""
@@ -155,7 +180,7 @@ class Progress:
     def record(self, receipt: Receipt) -> None:
         """Take in the receipt of a task that has just been done."""
         task = Task.parse(receipt.task)
-        self._found[task] = receipt
+        self._found[task] = _Mark.of(receipt)
         self._held.pop(task, None)
         self._sound.pop(task, None)
 
@@ -196,10 +221,10 @@ class Progress:
         return self._fingerprints[task]
 
     def _fingerprint(self, task: Task) -> str | None:
-        inputs = [self.receipt(up) for up in self.job.upstream(task)]
-        if any(receipt is None for receipt in inputs):
+        inputs = [self._mark(up) for up in self.job.upstream(task)]
+        sums = [mark.sums for mark in inputs if mark is not None]
+        if len(sums) < len(inputs):
             return None
-        sums = [receipt.checksums for receipt in inputs if receipt is not None]
         return fingerprint(
             {
                 "task": str(task),

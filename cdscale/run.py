@@ -1,4 +1,4 @@
-"""Sends tasks to a cluster through a bounded window, and keeps the ledger.
+"""A run from its folder to its end: stage by stage through a bounded window, and what is kept.
 
 It knows nothing of pixels. A task that fails does not stop the others: it is tried again where its
 error may pass, and reported with its reason where not. What was done when a run is stopped, or
@@ -8,80 +8,33 @@ killed, is done: the next one begins with what its receipts leave open.
 from __future__ import annotations
 
 import fcntl
-import random
 import time
-import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
 
-from distributed import CancelledError, Future, KilledWorker, wait
-
-from cdscale.cluster import GPU, Place, connect
-from cdscale.errors import PlanError, ReadError, StoreError, explain
+from cdscale.cluster import Place, connect
+from cdscale.errors import PlanError, StoreError, explain
 from cdscale.integrity import Findings, clear_away
 from cdscale.months import Month
 from cdscale.progress import EVERYTHING, Progress, Selection
 from cdscale.publication import Publication
 from cdscale.spec.base import fingerprint
 from cdscale.spec.job import Job
-from cdscale.spec.task import Receipt, Stage, Task
-from cdscale.stages import perform_from
+from cdscale.spec.task import Stage
 from cdscale.store import Ledger, Store, create, exists, lay_out_again, mend, write_json
+from cdscale.window import Allowance, Outcome, Try, Watcher, Window
 
-WINDOW = 3
-"""Tasks in flight for each slot of the cluster: enough that no worker waits, few enough that the
-scheduler's memory does not grow with the run."""
-LONGEST_PAUSE = 30.0
-"""Seconds before a task is tried again, at most."""
-
-
-class Watcher(Protocol):
-    """Whoever wants to follow a run."""
-
-    def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
-        """A stage begins."""
-        ...
-
-    def done(self, task: Task, receipt: Receipt) -> None:
-        """A task is done."""
-        ...
-
-    def again(self, task: Task, reason: str) -> None:
-        """A task failed and will be tried again."""
-        ...
-
-    def failed(self, task: Task, reason: str) -> None:
-        """A task failed for good."""
-        ...
-
-
-@dataclass
-class Outcome:
-    """What one call did."""
-
-    done: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    incomplete: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Tasks done without some scenes that could not be read."""
-    waiting: int = 0
-    """Tasks whose inputs are missing because another task failed."""
-    seconds: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left to do."""
-        return not (self.failed or self.incomplete or self.waiting)
-
-    def add(self, other: Outcome) -> None:
-        """Take in what another call did."""
-        self.done += other.done
-        self.failed |= other.failed
-        self.incomplete |= other.incomplete
-        self.waiting += other.waiting
-        self.seconds += other.seconds
+__all__ = [
+    "Allowance",
+    "Outcome",
+    "Watcher",
+    "carry_out",
+    "execute",
+    "finished",
+    "prepared",
+    "repair",
+    "run_stage",
+]
 
 
 def execute(job: Job, cluster: str, watcher: Watcher, selection: Selection = EVERYTHING) -> Outcome:
@@ -119,11 +72,11 @@ def carry_out(progress: Progress, cluster: str, watcher: Watcher) -> Outcome:
     PlanError
         When there is no cluster, or it goes away.
     """
-    outcome = Outcome()
+    outcome, allowance = Outcome(), Allowance(progress.job)
     if not progress.finished:
         with connect(cluster, progress.job.spec.workers) as place:
             for stage in progress.job.stages:
-                outcome.add(run_stage(progress, stage, place, watcher))
+                outcome.add(run_stage(progress, stage, place, watcher, allowance=allowance))
     return outcome
 
 
@@ -252,171 +205,46 @@ def _sweep(stores: Iterable[Store]) -> None:
 
 
 def run_stage(
-    progress: Progress, stage: Stage, place: Place, watcher: Watcher, month: Month | None = None
+    progress: Progress,
+    stage: Stage,
+    place: Place,
+    watcher: Watcher,
+    month: Month | None = None,
+    allowance: Allowance | None = None,
 ) -> Outcome:
     """Do what is left of one stage, or of one month of it.
 
-    Tasks go out in the plan's order, at most :data:`WINDOW` for each slot at a time. A month is
-    taken back from readers before the first of its tasks goes out, and theirs when the last one of
-    it is done.
+    Tasks go out in the plan's order, a bounded number for each slot at a time. A month is taken
+    back from readers before the first of its tasks goes out, and theirs when the last one of it is
+    done.
+
+    Parameters
+    ----------
+    progress : Progress
+        Of the run.
+    stage : Stage
+        Which.
+    place : Place
+        From :func:`cdscale.cluster.connect`.
+    watcher : Watcher
+        Follows.
+    month : Month, optional
+        Only this one.
+    allowance : Allowance, optional
+        What is left of the budget of the whole run; by default this call has one of its own.
+
+    Raises
+    ------
+    PlanError
+        When the cluster is gone.
     """
     started = time.perf_counter()
     progress.review(stage)
     agenda = progress.agenda(stage, month)
     watcher.begin(stage, todo=len(agenda.ready), done=len(agenda.done), dashboard=place.dashboard)
-    window = _Window(progress, stage, place, watcher)
-    window.work_off(deque(_Try(task, mark) for task, mark in agenda.ready.items()))
+    window = Window(progress, stage, place, watcher, allowance or Allowance(progress.job))
+    window.work_off(Try(task, mark) for task, mark in agenda.ready.items())
     outcome = window.outcome
     outcome.waiting = len(agenda.waiting)
     outcome.seconds = time.perf_counter() - started
     return outcome
-
-
-@dataclass(frozen=True)
-class _Try:
-    """One attempt at a task."""
-
-    task: Task
-    fingerprint: str
-    attempt: int = 0
-    not_before: float = 0.0
-
-    def next(self) -> _Try:
-        pause = min(LONGEST_PAUSE, 0.5 * 2.0**self.attempt) * random.uniform(0.5, 1.0)
-        later = time.monotonic() + pause
-        return _Try(self.task, self.fingerprint, self.attempt + 1, later)
-
-
-class _Window:
-    """The bounded number of tasks in flight."""
-
-    def __init__(self, progress: Progress, stage: Stage, place: Place, watcher: Watcher) -> None:
-        self.progress = progress
-        self.job = progress.job
-        self.place = place
-        self.watcher = watcher
-        self.publication = Publication.open(progress, stage)
-        self.outcome = Outcome()
-        # A scheduler that serves several runs must not take one's task for another's.
-        self._token = uuid.uuid4().hex[:8]
-        self._flying: dict[Future[Receipt], _Try] = {}
-
-    def work_off(self, queue: deque[_Try]) -> None:
-        """Send everything, and wait for it; on an interrupt, drop what flies and leave.
-
-        Raises
-        ------
-        PlanError
-            When the cluster is gone.
-        """
-        try:
-            while queue or self._flying:
-                with _cluster_answers():
-                    self._send_ready(queue)
-                    landed = self._landed()
-                for future in landed:
-                    self._settle(self._flying.pop(future), future, queue)
-        except _ClusterLost as err:
-            raise PlanError(
-                explain(
-                    "the cluster does not answer any more",
-                    got=str(err)[:200] or type(err.__cause__).__name__,
-                    do="What is done is kept: start the cluster again, and run again.",
-                )
-            ) from None
-        except BaseException:
-            self.place.client.cancel(list(self._flying), force=True)
-            raise
-
-    def _send_ready(self, queue: deque[_Try]) -> None:
-        room = WINDOW * self.place.slots - len(self._flying)
-        now = time.monotonic()
-        for _ in range(len(queue)):
-            if room <= 0:
-                return
-            attempt = queue.popleft()
-            if attempt.not_before > now:
-                queue.append(attempt)
-                continue
-            self.publication.begin(attempt.task)
-            self._flying[self._send(attempt)] = attempt
-            room -= 1
-
-    def _send(self, attempt: _Try) -> Future[Receipt]:
-        wants_gpu = self.place.gpu and attempt.task.stage is not Stage.COMPOSE
-        return self.place.client.submit(
-            perform_from,
-            attempt.task,
-            str(self.job.spec.folder.resolve() / "run"),
-            self.job.digest,
-            attempt.fingerprint,
-            key=(*attempt.task.key, f"{self._token}-{attempt.attempt}"),
-            resources=GPU if wants_gpu else None,
-            retries=0,
-            pure=False,
-        )
-
-    def _landed(self) -> list[Future[Receipt]]:
-        if not self._flying:
-            time.sleep(0.05)
-            return []
-        try:
-            with self.place.client.as_current():
-                wait(list(self._flying), timeout=1.0, return_when="FIRST_COMPLETED")
-        except TimeoutError:
-            return []
-        return [future for future in self._flying if future.done()]
-
-    def _settle(self, attempt: _Try, future: Future[Receipt], queue: deque[_Try]) -> None:
-        task = attempt.task
-        error = future.exception() if future.status != "finished" else None
-        if error is None and future.status == "finished":
-            receipt = future.result()
-            if receipt.may_pass and attempt.attempt < self.job.spec.workers.retries:
-                queue.append(attempt.next())
-                self.watcher.again(task, next(iter(receipt.failed.values())))
-                return
-            self.outcome.done += 1
-            if not receipt.complete:
-                self.outcome.incomplete[str(task)] = receipt.failed
-            self.progress.record(receipt)
-            self.publication.landed(task)
-            self.watcher.done(task, receipt)
-            return
-        reason = _reason(error)
-        if _may_pass(error) and attempt.attempt < self.job.spec.workers.retries:
-            queue.append(attempt.next())
-            self.watcher.again(task, reason)
-            return
-        self.progress.lost(task, reason)
-        self.outcome.failed[str(task)] = reason
-        self.watcher.failed(task, reason)
-
-
-class _ClusterLost(Exception):
-    """The scheduler is gone, and with it everything in flight."""
-
-
-@contextmanager
-def _cluster_answers() -> Iterator[None]:
-    """Tell the end of the cluster from the end of a task: what is in flight is called off."""
-    try:
-        yield
-    except (CancelledError, OSError) as err:
-        raise _ClusterLost(" ".join(str(err).split())) from err
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether another try of a task may end better."""
-    if isinstance(error, ReadError):
-        return not error.permanent
-    return isinstance(error, ConnectionError | TimeoutError)
-
-
-def _reason(error: BaseException | None) -> str:
-    if isinstance(error, KilledWorker):
-        return "its worker died several times on it; it may need more memory than a worker has"
-    text = " ".join(str(error).split())
-    if isinstance(error, ReadError | StoreError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -19,7 +19,7 @@ from cdscale.export.report import write_report
 from cdscale.months import Month
 from cdscale.plan import check, freeze, price
 from cdscale.progress import Progress
-from cdscale.run import Outcome, prepared, run_stage
+from cdscale.run import Allowance, Outcome, prepared, run_stage
 from cdscale.spec.job import Job
 from cdscale.spec.run import load_run
 from cdscale.spec.task import Receipt, Stage, Task
@@ -54,9 +54,10 @@ def make_plan(spec: str, overrides: dict[str, str]) -> Job:
 
 
 @task(task_run_name="{stage}-{month}", cache_policy=NO_CACHE)
-def run_month(job: Job, stage: Stage, month: Month, place: Place, watcher: LogWatcher) -> Outcome:
+def run_month(stage: Stage, month: Month, place: Place, allowance: Allowance) -> Outcome:
     """One stage of one month. What may pass is tried again inside, so Prefect does not retry."""
-    outcome = run_stage(Progress.of(job), stage, place, watcher, month)
+    progress = Progress.of(allowance.job)
+    outcome = run_stage(progress, stage, place, LogWatcher(), month, allowance)
     if outcome.failed:
         raise RuntimeError(f"{len(outcome.failed)} tasks of {stage} {month} failed")
     return outcome
@@ -84,17 +85,18 @@ def monitor(spec: str, cluster: str = "local", overrides: dict[str, str] | None 
         ``area``, ``period`` or ``output`` in place of the spec's.
     """
     job = make_plan(spec, overrides or {})
-    whole = Outcome()
+    whole, allowance = Outcome(), Allowance(job)
     broken: list[str] = []
     with prepared(job), connect(cluster, job.spec.workers) as place:
         for stage in job.stages:
             for month in job.months(stage):
-                state = run_month(job, stage, month, place, LogWatcher(), return_state=True)
+                state = run_month(stage, month, place, allowance, return_state=True)
                 if state.is_completed():
                     whole.add(state.result())
                 else:
                     broken.append(f"{stage} {month}")
     page = report(job, whole.seconds)
     if broken or not whole.complete:
-        raise UserError(f"not complete: {', '.join(broken) or 'scenes are missing'}; see {page}")
+        spent = f"{whole.stopped} is spent" if whole.stopped else "scenes are missing"
+        raise UserError(f"not complete: {', '.join(broken) or spent}; see {page}")
     return page

@@ -68,7 +68,10 @@ def test_a_flow_runs_runs_again_and_says_what_is_wrong(
     assert sum(name.startswith("run/receipts/") for name in before) == 4
     after = products_and_receipts(tmp_path / "out")
     kept = {n for n in before if not n.endswith(".json") or "receipts" in n}
-    assert {name for name in kept if after[name] != before[name]} == {"cube.zarr/month/c/0"}
+    assert {name for name in kept if after[name] != before[name]} == {
+        "cube.zarr/month/c/0",
+        "run/log.jsonl",
+    }
     path = tmp_path / "out" / "cube.zarr"
     shown = [str(month) for month in Store(path, read_spec(path)).published()]
     assert shown == ["2022-04", "2022-05", "2022-06"]

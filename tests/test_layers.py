@@ -23,7 +23,7 @@ LAYERS = {
     "stages": 3, "progress": 3, "publication": 3,
     "completeness": 3, "detection": 3, "integrity": 3, "evaluation": 3, "plan": 3, "query": 3,
     "export": 3, "accuracy": 3,
-    "cluster": 4, "display": 4, "run": 4,
+    "cluster": 4, "display": 4, "run": 4, "window": 4,
     "cli": 5, "serve": 5, "__main__": 5,
 }  # fmt: skip
 SIBLINGS = {("predict", "models"), ("learn", "models")}
@@ -33,9 +33,9 @@ OUTSIDE = {"simulate", "testing"}
 
 OWNERS = {
     "antimeridian": {"grid"},
-    "dask": {"cluster", "run", "pixels"},
+    "dask": {"cluster", "pixels"},
     "dask_cuda": {"cluster"},
-    "distributed": {"cluster", "run"},
+    "distributed": {"cluster", "window"},
     "fastapi": {"serve"},
     "geopandas": {"export"},
     "jinja2": {"export"},

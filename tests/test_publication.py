@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdscale import run
+from cdscale import window
 from cdscale.errors import StoreError
 from cdscale.months import Month, Months
 from cdscale.progress import Progress, Selection, status
@@ -72,8 +72,8 @@ def act(*arguments: Any) -> Receipt:
 @pytest.fixture
 def acts(monkeypatch: pytest.MonkeyPatch) -> type[Acts]:
     """Makes tasks act; workers are threads of this process."""
-    monkeypatch.setattr(run, "perform_from", act)
-    monkeypatch.setattr(run, "WINDOW", 1)  # one after the other
+    monkeypatch.setattr(window, "perform_from", act)
+    monkeypatch.setattr(window, "WINDOW", 1)  # one after the other
     ACTS.clear()
     return Acts
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 from distributed import Client, Future, KilledWorker
 
-from cdscale import run
+from cdscale import window
 from cdscale.cluster import GPU, Place, connect
 from cdscale.errors import PlanError, ReadError, StoreError, TaskError
 from cdscale.months import Month
@@ -45,6 +47,10 @@ class Script:
     errors: dict[str, list[Exception]] = field(default_factory=dict)
     """For each task the errors of its first tries."""
     failed_scenes: dict[str, str] = field(default_factory=dict)
+    waits: dict[str, float] = field(default_factory=dict)
+    """Seconds that the first try of a task takes, or until it is woken."""
+    woken: threading.Event = field(default_factory=threading.Event)
+    bytes_written: int = 0
     tries: list[tuple[str, float]] = field(default_factory=list)
 
 
@@ -54,9 +60,11 @@ SCRIPT = Script()
 def act(task: Task, folder: str, digest: str, fingerprint: str) -> Receipt:
     SCRIPT.tries.append((str(task), time.monotonic()))
     time.sleep(0.005)
+    SCRIPT.woken.wait(SCRIPT.waits.pop(str(task), 0.0))
     if SCRIPT.errors.get(str(task)):
         raise SCRIPT.errors[str(task)].pop(0)
-    receipt = receipt_of(task, fingerprint, failed=dict(SCRIPT.failed_scenes))
+    own = {"failed": dict(SCRIPT.failed_scenes), "bytes_written": SCRIPT.bytes_written}
+    receipt = receipt_of(task, fingerprint, **own)
     Ledger(Path(folder) / "receipts").write(receipt)
     return receipt
 
@@ -64,7 +72,7 @@ def act(task: Task, folder: str, digest: str, fingerprint: str) -> Receipt:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     SCRIPT.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(run, "perform_from", act)
+    monkeypatch.setattr(window, "perform_from", act)
     return SCRIPT
 
 
@@ -97,19 +105,16 @@ class Counting:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.dashboard_link = ""
-        self.nthreads, self.cancel, self.as_current = (
-            client.nthreads,
-            client.cancel,
-            client.as_current,
-        )
+        self.nthreads, self.cancel, self.gather = client.nthreads, client.cancel, client.gather
+        self.status = client.status
         self.flying = self.most = 0
         self.asked: list[dict[str, Any]] = []
 
-    def submit(self, *args: Any, **options: Any) -> Future:
-        self.flying += 1
+    def map(self, function: Any, *args: Any, **options: Any) -> list[Future]:
+        self.flying += len(args[0])
         self.most = max(self.most, self.flying)
         self.asked.append(options)
-        return self.client.submit(*args, **options)
+        return self.client.map(function, *args, **options)
 
 
 class Landing(Log):
@@ -141,18 +146,18 @@ def tasks(job: Job, stage: Stage) -> list[str]:
 # -------------------------------------------------------------------------------------- window
 
 
-@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("width", [1, 3])
 def test_never_more_in_flight_than_the_window(
-    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, window: int
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    monkeypatch.setattr(run, "WINDOW", window)
+    monkeypatch.setattr(window, "WINDOW", width)
     job = made_job(tmp_path, nx=5, ny=2, period="2022-04..2022-05")
     with thread_cluster(workers=2) as cluster, Client(cluster) as own, prepared(job) as progress:
         client = Counting(own)
         watcher = Landing(client)
         outcome = run_stage(progress, Stage.COMPOSE, Place(client, gpu=False), watcher)  # type: ignore[arg-type]
     assert (outcome.done, outcome.complete) == (20, True)
-    assert client.most == window * 2
+    assert client.most == width * 2
     assert sorted(watcher.finished) == sorted(tasks(job, Stage.COMPOSE))
     assert [name for name, _ in script.tries][:2] == tasks(job, Stage.COMPOSE)[:2]
 
@@ -166,7 +171,7 @@ def test_names_on_the_cluster_are_those_of_the_tasks_and_never_used_twice(
     client = Counting(place.client)
     with prepared(job) as progress:
         run_stage(progress, Stage.COMPOSE, Place(client, gpu=False), Log())  # type: ignore[arg-type]
-    keys = [asked["key"] for asked in client.asked]
+    keys = [key for asked in client.asked for key in asked["key"]]
     assert ["/".join(key[:3]) for key in keys].count(first) == 2
     assert len(set(keys)) == len(keys) == 5
     assert all(asked["pure"] is False and asked["retries"] == 0 for asked in client.asked)
@@ -177,13 +182,13 @@ def test_only_tasks_with_a_network_ask_for_a_gpu(
 ) -> None:
     job = made_job(tmp_path, cards=CARDS)
     asked: dict[str, Any] = {}
-    send = place.client.submit
+    send = place.client.map
 
-    def submit(*args: Any, resources: Any, **options: Any) -> Future:
-        asked[options["key"][0]] = resources  # the cluster has none: do not insist
+    def map_(*args: Any, resources: Any, **options: Any) -> list[Future]:
+        asked[options["key"][0][0]] = resources  # the cluster has none: do not insist
         return send(*args, **options)
 
-    monkeypatch.setattr(place.client, "submit", submit)
+    monkeypatch.setattr(place.client, "map", map_)
     with prepared(job) as progress:
         for stage in job.stages:
             assert run_stage(progress, stage, Place(place.client, gpu=True), Log()).complete
@@ -227,10 +232,10 @@ def test_what_may_pass_is_tried_again_after_a_growing_pause(
 @pytest.mark.parametrize("attempt", range(12))
 def test_pauses_are_bounded(tmp_path: Path, attempt: int) -> None:
     task = made_job(tmp_path).tasks(Stage.COMPOSE)[0]
-    later = run._Try(task, "", attempt).next()
+    later = window.Try(task, "", attempt).next()
     pause = later.not_before - time.monotonic()
     assert later.attempt == attempt + 1
-    assert 0 < pause <= min(run.LONGEST_PAUSE, 0.5 * 2**attempt)
+    assert 0 < pause <= min(window.LONGEST_PAUSE, 0.5 * 2**attempt)
 
 
 def test_what_does_not_pass_is_given_up_in_the_end(
@@ -254,10 +259,6 @@ def test_what_does_not_pass_is_given_up_in_the_end(
         (TaskError("x does not read back"), "TaskError: x does not read back"),
         (ValueError("two\n  lines"), "ValueError: two lines"),
         (MemoryError(), "MemoryError"),
-        (
-            KilledWorker("key", SimpleNamespace(address="tcp://a"), 3),  # type: ignore[arg-type]
-            "its worker died several times on it; it may need more memory than a worker has",
-        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -283,6 +284,88 @@ def test_what_cannot_pass_is_not_tried_again_and_stops_nobody(
     after = execute(job, threads, Log())
     assert (after.done, after.complete) == (3, True)
     assert status(job).stages["compose"].failed == {}
+
+
+KILLED = KilledWorker("key", SimpleNamespace(address="tcp://a"), 3)  # type: ignore[arg-type]
+
+
+def test_a_task_that_kills_its_worker_is_tried_alone_and_then_given_up(
+    tmp_path: Path, script: Script, threads: str
+) -> None:
+    job = made_job(tmp_path, nx=4, period="2022-04")
+    first, second, *others = tasks(job, Stage.COMPOSE)
+    # The second was on the same worker and is innocent.
+    script.errors = {first: [KILLED, KILLED], second: [KILLED]}
+    watcher = Log()
+    outcome = execute(job, threads, watcher)
+    reason = "its worker died several times on it; it may need more memory than a worker has"
+    assert outcome.failed == {first: reason}
+    assert watcher.lost == [(first, reason)]
+    assert sorted(watcher.finished) == sorted([second, *others])
+    # Both again, when the others were done.
+    assert {name for name, _ in script.tries[-2:]} == {first, second}
+    assert [name for name, _ in script.tries].count(first) == 2
+
+
+def test_what_takes_far_too_long_is_sent_a_second_time(
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "SLOW", 0.3)
+    job = made_job(tmp_path, nx=4, period="2022-04")
+    first, *others = tasks(job, Stage.COMPOSE)
+    script.waits = {first: 20.0}
+    watcher = Log()
+    started = time.monotonic()
+    with thread_cluster(workers=2) as cluster:
+        outcome = execute(job, cluster.scheduler_address, watcher)
+        took = time.monotonic() - started
+        script.woken.set()
+    assert (outcome.done, outcome.complete) == (4, True)
+    assert sorted(watcher.finished) == sorted([first, *others])
+    assert [name for name, _ in script.tries].count(first) == 2
+    assert took < 15
+    events = [line["event"] for line in lines_of(job)]
+    assert events == ["done", "done", "done", "slow", "done"]
+
+
+def lines_of(job: Job) -> list[dict[str, Any]]:
+    text = (job.spec.folder / "run" / "log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_end_of_an_attempt_is_one_line_of_the_log(
+    tmp_path: Path, script: Script, threads: str
+) -> None:
+    job = made_job(tmp_path, period="2022-04")
+    first, second = tasks(job, Stage.COMPOSE)
+    script.errors = {
+        first: [ReadError("later", permanent=False)],
+        second: [ReadError("gone", permanent=True)],
+    }
+    execute(job, threads, Log())
+    said = {(line["task"], line["event"], line["attempt"]): line for line in lines_of(job)}
+    assert set(said) == {(first, "again", 0), (first, "done", 1), (second, "failed", 0)}
+    assert said[first, "again", 0]["reason"] == "later"
+    assert said[first, "done", 1]["seconds"] == 2.0
+    assert said[second, "failed", 0]["reason"] == "gone"
+    assert all(line["time"].endswith("+00:00") for line in said.values())
+
+
+@pytest.mark.parametrize("budget", [{"hours": 0.05 / 3600}, {"gigabytes": 2e-9}])
+def test_a_run_ends_where_its_budget_does_and_goes_on_with_another(
+    tmp_path: Path, script: Script, threads: str, budget: dict[str, float]
+) -> None:
+    job = made_job(tmp_path, nx=6, ny=2, budget=budget)
+    script.bytes_written = 1
+    script.waits = dict.fromkeys(tasks(job, Stage.COMPOSE), 0.05)
+    outcome = execute(job, threads, Log())
+    (name,) = budget
+    assert outcome.stopped.startswith(f"budget.{name} of ")
+    assert 0 < outcome.done < 24
+    assert (outcome.done + outcome.unbegun, outcome.complete) == (24, False)
+    script.waits = {}
+    rest = execute(made_job(tmp_path, nx=6, ny=2), threads, Log())
+    assert (rest.done, rest.complete) == (outcome.unbegun, True)
 
 
 def test_outcomes_add_up() -> None:
@@ -414,7 +497,7 @@ def test_another_window_and_another_order_make_the_same_stores(
         return Agenda(found.done, dict(ready), found.waiting)
 
     monkeypatch.setattr(Progress, "agenda", shuffled)
-    monkeypatch.setattr(run, "WINDOW", 1)
+    monkeypatch.setattr(window, "WINDOW", 1)
     job = small_run.job(tmp_path)
     with (
         thread_cluster() as cluster,

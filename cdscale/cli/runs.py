@@ -144,6 +144,11 @@ def run_job(
         show_rest(progress)
         return 0
     show_failures(status_of(progress))
+    if outcome.stopped:
+        err.print(
+            f"[yellow]{outcome.stopped} is spent:[/] {outcome.unbegun} tasks were not begun. "
+            "Raise it in the spec, or run again to spend as much once more."
+        )
     err.print(
         "[yellow]The run is not complete.[/] Run it again to try what is left, with "
         "--retry-failed only what failed, or see\n"

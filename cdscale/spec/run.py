@@ -128,6 +128,15 @@ class Workers(Frozen):
     """Further tries of a task after an error that may pass."""
 
 
+class Budget(Frozen):
+    """What a run may spend: nothing more is begun once it is spent, and what is done is kept."""
+
+    hours: float | None = Field(default=None, gt=0)
+    """Of wall-clock time, from the first task."""
+    gigabytes: float | None = Field(default=None, gt=0)
+    """Of pixels written, before compression."""
+
+
 class RunSpec(Frozen):
     """One run, fully stated. Made by :func:`load_run`."""
 
@@ -147,6 +156,7 @@ class RunSpec(Frozen):
     models: Models = Models()
     output: str
     workers: Workers = Workers()
+    budget: Budget = Budget()
 
     @field_validator("collections")
     @classmethod

@@ -6,6 +6,8 @@ idempotent: done twice, it writes the same bytes.
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -54,6 +56,9 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
     work = Work(task, job, reader or make_reader(job.spec.reader))
     VERBS[task.stage](work)
     store, ledger = work.store(task.stage), Ledger(job.ledger_folder)
+    held = ledger.read(task)
+    if held is not None and held.fingerprint == fingerprint and held.complete:
+        return held  # sent twice, and the other one was faster
     ledger.void(task)
     checksums = store.write(task.tile, task.month, work.blocks)
     receipt = Receipt(
@@ -67,6 +72,7 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
         pixels=_pixel_counts(store, work.blocks),
         seconds=round(time.perf_counter() - started, 3),
         bytes_written=store.spec.shard_bytes,
+        notes={"worker": f"{socket.gethostname()}:{os.getpid()}"},
     )
     ledger.write(receipt)
     return receipt

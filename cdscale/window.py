@@ -1,0 +1,410 @@
+"""Tasks in flight: a bounded number of them, each tried again where its error may pass.
+
+A task whose worker died under it several times may have been killed by it, or by another one on the
+same worker: it is tried once more when nothing else is in flight. Towards the end of a stage, when
+slots are idle, a task that takes far longer than the others is sent a second time; whichever comes
+first counts, since both write the same bytes and a shard appears at once or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import statistics
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from distributed import CancelledError, Future, KilledWorker
+
+from cdscale.cluster import GPU, Place
+from cdscale.errors import PlanError, ReadError, StoreError, explain
+from cdscale.progress import Progress
+from cdscale.publication import Publication
+from cdscale.spec.job import Job
+from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.stages import perform_from
+
+WINDOW = 4
+"""Tasks in flight for each slot of the cluster, at most: enough that no worker waits, few enough
+that the scheduler's memory does not grow with the run. When half of them have come back the window
+is filled up at once, for a request of many tasks costs little more than one of one."""
+LONGEST_PAUSE = 30.0
+"""Seconds before a task is tried again, at most."""
+SLOTS_SECONDS = 5.0
+"""How long the number of slots is taken as it was: a cluster may grow and shrink meanwhile."""
+SLOW = 60.0
+"""Seconds from which a task may count as slow, if it also takes ``SLOW_TIMES`` as long as half of
+the others."""
+SLOW_TIMES = 5.0
+
+
+class Watcher(Protocol):
+    """Whoever wants to follow a run."""
+
+    def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
+        """A stage begins."""
+        ...
+
+    def done(self, task: Task, receipt: Receipt) -> None:
+        """A task is done."""
+        ...
+
+    def again(self, task: Task, reason: str) -> None:
+        """A task failed and will be tried again."""
+        ...
+
+    def failed(self, task: Task, reason: str) -> None:
+        """A task failed for good."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What one call did."""
+
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    incomplete: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Tasks done without some scenes that could not be read."""
+    waiting: int = 0
+    """Tasks whose inputs are missing because another task failed, or was not begun."""
+    seconds: float = 0.0
+    unbegun: int = 0
+    """Tasks that were not sent, since the budget was spent."""
+    stopped: str = ""
+    """Which budget that was."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return not (self.failed or self.incomplete or self.waiting or self.unbegun)
+
+    def add(self, other: Outcome) -> None:
+        """Take in what another call did."""
+        self.done += other.done
+        self.failed |= other.failed
+        self.incomplete |= other.incomplete
+        self.waiting += other.waiting
+        self.seconds += other.seconds
+        self.unbegun += other.unbegun
+        self.stopped = self.stopped or other.stopped
+
+
+@dataclass
+class Allowance:
+    """What a run may still spend of its budget."""
+
+    job: Job
+    started: float = field(default_factory=time.monotonic)
+    written: int = 0
+    """Bytes of pixels, before compression."""
+
+    @property
+    def spent(self) -> str:
+        """Which budget is spent; empty while there is some left."""
+        budget = self.job.spec.budget
+        if budget.hours is not None and time.monotonic() - self.started > budget.hours * 3600:
+            return f"budget.hours of {budget.hours:g}"
+        if budget.gigabytes is not None and self.written >= budget.gigabytes * 1e9:
+            return f"budget.gigabytes of {budget.gigabytes:g}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One attempt at a task."""
+
+    task: Task
+    fingerprint: str
+    attempt: int = 0
+    not_before: float = 0.0
+    sent: float = 0.0
+    alone: bool = False
+    """Sent with nothing else in flight, since workers died under it."""
+
+    def next(self) -> Try:
+        """The one after it, after a pause that grows and is never the same."""
+        pause = min(LONGEST_PAUSE, 0.5 * 2.0**self.attempt) * random.uniform(0.5, 1.0)
+        return Try(self.task, self.fingerprint, self.attempt + 1, time.monotonic() + pause)
+
+
+class Window:
+    """The bounded number of tasks in flight.
+
+    Parameters
+    ----------
+    progress : Progress
+        Takes in what is done, and what is lost.
+    stage : Stage
+        Which stage the tasks are of.
+    place : Place
+        Where they go.
+    watcher : Watcher
+        Is told.
+    allowance : Allowance
+        What may be spent.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        stage: Stage,
+        place: Place,
+        watcher: Watcher,
+        allowance: Allowance,
+    ) -> None:
+        self.progress = progress
+        self.job = progress.job
+        self.stage = stage
+        self.place = place
+        self.watcher = watcher
+        self.allowance = allowance
+        self.publication = Publication.open(progress, stage)
+        self.outcome = Outcome()
+        # A scheduler that serves several runs must not take one's task for another's.
+        self._token = uuid.uuid4().hex[:8]
+        self._sent = 0
+        self._todo: deque[Try] = deque()
+        self._later: list[Try] = []
+        self._suspects: deque[Try] = deque()
+        self._flying: dict[Future[Receipt], Try] = {}
+        self._arrived: queue.SimpleQueue[Future[Receipt]] = queue.SimpleQueue()
+        self._took: deque[float] = deque(maxlen=200)
+        self._slots, self._slots_until = 0, 0.0
+
+    def work_off(self, tries: Iterable[Try]) -> None:
+        """Send everything, and wait for it; on an interrupt, drop what flies and leave.
+
+        Raises
+        ------
+        PlanError
+            When the cluster is gone.
+        """
+        self._todo = deque(tries)
+        try:
+            while self._todo or self._later or self._suspects or self._flying:
+                self._stop_if_spent()
+                self._send_ready()
+                self._send_slow_again()
+                for future, receipt in self._landed():
+                    self._settle(self._flying.pop(future), future, receipt)
+        except _ClusterLost as err:
+            raise PlanError(
+                explain(
+                    "the cluster does not answer any more",
+                    got=str(err)[:200] or type(err.__cause__).__name__,
+                    do="What is done is kept: start the cluster again, and run again.",
+                )
+            ) from None
+        except BaseException:
+            self.place.client.cancel(list(self._flying), force=True)
+            raise
+
+    # ------------------------------------------------------------------------------- sending
+
+    def _stop_if_spent(self) -> None:
+        """Send nothing more once a budget is spent; what is in flight ends as it does."""
+        waiting = len(self._todo) + len(self._later) + len(self._suspects)
+        if waiting and (spent := self.allowance.spent):
+            self.outcome.stopped = spent
+            self.outcome.unbegun += waiting
+            self._todo.clear()
+            self._later.clear()
+            self._suspects.clear()
+
+    def _send_ready(self) -> None:
+        now = time.monotonic()
+        due = [attempt for attempt in self._later if attempt.not_before <= now]
+        self._later = [attempt for attempt in self._later if attempt.not_before > now]
+        self._todo.extendleft(reversed(due))
+        if any(attempt.alone for attempt in self._flying.values()):
+            return
+        size = WINDOW * self._slots_now()
+        if len(self._flying) <= size // 2:
+            room = min(size - len(self._flying), len(self._todo))
+            self._send([self._todo.popleft() for _ in range(room)])
+        if self._suspects and not (self._flying or self._later):
+            self._send([replace(self._suspects.popleft(), alone=True)])
+
+    def _slots_now(self) -> int:
+        now = time.monotonic()
+        if now > self._slots_until:
+            with _cluster_answers():
+                self._slots, self._slots_until = self.place.slots, now + SLOTS_SECONDS
+        return self._slots
+
+    def _send(self, attempts: list[Try]) -> None:
+        """Send tasks in one request."""
+        if not attempts:
+            return
+        for attempt in attempts:
+            self.publication.begin(attempt.task)
+        names = [f"{self._token}-{self._sent + i}" for i in range(len(attempts))]
+        self._sent += len(attempts)
+        wants_gpu = self.place.gpu and self.stage is not Stage.COMPOSE
+        with _cluster_answers():
+            futures = self.place.client.map(
+                perform_from,
+                [attempt.task for attempt in attempts],
+                [str(self.job.spec.folder.resolve() / "run")] * len(attempts),
+                [self.job.digest] * len(attempts),
+                [attempt.fingerprint for attempt in attempts],
+                key=[(*a.task.key, name) for a, name in zip(attempts, names, strict=True)],
+                resources=GPU if wants_gpu else None,
+                retries=0,
+                pure=False,
+            )
+        now = time.monotonic()
+        for future, attempt in zip(futures, attempts, strict=True):
+            self._flying[future] = replace(attempt, sent=now)
+            future.add_done_callback(self._arrived.put)
+
+    def _send_slow_again(self) -> None:
+        """Send a second time what is far slower than the others, where a slot has nothing to do."""
+        if self._todo or self._later or not self._took:
+            return
+        if len(self._flying) >= self._slots_now():
+            return
+        limit = max(SLOW, SLOW_TIMES * statistics.median(self._took))
+        flying = [attempt.task for attempt in self._flying.values()]
+        for attempt in list(self._flying.values()):
+            slow = time.monotonic() - attempt.sent > limit
+            if slow and not attempt.alone and flying.count(attempt.task) == 1:
+                self._log("slow", attempt, waited=round(time.monotonic() - attempt.sent, 1))
+                self._send([attempt])
+                return
+
+    # ------------------------------------------------------------------------------- landing
+
+    def _landed(self) -> list[tuple[Future[Receipt], Receipt | None]]:
+        """What has come back since the last look, with its receipt where it ended well."""
+        if not self._flying:
+            time.sleep(0.05)
+            return []
+        arrived = list(self._arrivals())
+        lost = [future for future in arrived if future.status in {"cancelled", "lost"}]
+        if lost or self.place.client.status not in {"running", "connecting"}:
+            raise _ClusterLost(f"client {self.place.client.status}")
+        ended = [future for future in arrived if future.status == "finished"]
+        # One request for all of them, not one for each.
+        with _cluster_answers():
+            got = self.place.client.gather(ended, errors="skip") if ended else []
+        receipts = dict(zip(ended, got, strict=True)) if len(got) == len(ended) else {}
+        return [(future, receipts.get(future)) for future in arrived]
+
+    def _arrivals(self) -> Iterator[Future[Receipt]]:
+        """Futures that ended, but those that nobody waits for any more."""
+        try:
+            future = self._arrived.get(timeout=0.5)
+            while True:
+                if future in self._flying:
+                    yield future
+                future = self._arrived.get_nowait()
+        except queue.Empty:
+            return
+
+    def _settle(self, attempt: Try, future: Future[Receipt], receipt: Receipt | None) -> None:
+        """Take in how one attempt ended."""
+        if receipt is None:
+            with _cluster_answers():
+                error = future.exception()
+            if error is not None:
+                self._failed(attempt, error)
+                return
+            with _cluster_answers():
+                receipt = future.result()
+        left = self.job.spec.workers.retries - attempt.attempt
+        if receipt.may_pass and left > 0:
+            self._again(attempt, next(iter(receipt.failed.values())))
+            return
+        self._forget_others(attempt)
+        self._took.append(receipt.seconds)
+        self.allowance.written += receipt.bytes_written
+        self.outcome.done += 1
+        if not receipt.complete:
+            self.outcome.incomplete[str(attempt.task)] = receipt.failed
+        self.progress.record(receipt)
+        self.publication.landed(attempt.task)
+        self._log(
+            "done" if receipt.complete else "incomplete", attempt,
+            seconds=receipt.seconds, bytes=receipt.bytes_written, **receipt.notes,
+        )  # fmt: skip
+        self.watcher.done(attempt.task, receipt)
+
+    def _failed(self, attempt: Try, error: BaseException) -> None:
+        if any(other.task == attempt.task for other in self._flying.values()):
+            return  # the other one decides
+        reason = _reason(error)
+        if isinstance(error, KilledWorker) and not attempt.alone:
+            self._suspects.append(attempt)
+            self._log("again", attempt, reason=reason)
+            self.watcher.again(attempt.task, reason)
+            return
+        if _may_pass(error) and attempt.attempt < self.job.spec.workers.retries:
+            self._again(attempt, reason)
+            return
+        self.progress.lost(attempt.task, reason)
+        self.outcome.failed[str(attempt.task)] = reason
+        self._log("failed", attempt, reason=reason)
+        self.watcher.failed(attempt.task, reason)
+
+    def _again(self, attempt: Try, reason: str) -> None:
+        self._later.append(attempt.next())
+        self._log("again", attempt, reason=reason)
+        self.watcher.again(attempt.task, reason)
+
+    def _forget_others(self, attempt: Try) -> None:
+        """Call off the same task where it was sent twice."""
+        others = [f for f, other in self._flying.items() if other.task == attempt.task]
+        if others:
+            for future in others:
+                del self._flying[future]
+            self.place.client.cancel(others)
+
+    def _log(self, event: str, attempt: Try, **more: Any) -> None:
+        """One line for each end of an attempt, for machines to follow."""
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "event": event,
+            "task": str(attempt.task),
+            "attempt": attempt.attempt,
+            **more,
+        }
+        with (self.job.spec.folder / "run" / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class _ClusterLost(Exception):
+    """The scheduler is gone, and with it everything in flight."""
+
+
+@contextmanager
+def _cluster_answers() -> Iterator[None]:
+    """Tell the end of the cluster from the end of a task: what is in flight is called off."""
+    try:
+        yield
+    except (CancelledError, OSError) as err:
+        raise _ClusterLost(" ".join(str(err).split())) from err
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try of a task may end better."""
+    if isinstance(error, ReadError):
+        return not error.permanent
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KilledWorker):
+        return "its worker died several times on it; it may need more memory than a worker has"
+    text = " ".join(str(error).split())
+    if isinstance(error, ReadError | StoreError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
