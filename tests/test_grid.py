@@ -11,7 +11,7 @@ import numpy as np
 import pyproj
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 
@@ -470,6 +470,19 @@ def true_area(degrees: Any) -> float:
     parts = shapely.get_parts(degrees)
     bent = [lattice.reproject(p, LON_LAT, ROUND_THE_POLE, resolution=0.02) for p in parts]
     return float(sum(part.area for part in bent))
+
+
+@settings(max_examples=30)
+@given(ix=st.integers(0, 200), iy=st.integers(0, 200), size=st.sampled_from([64, 640, 2048]))
+@pytest.mark.parametrize("name", ["europe", "EPSG:32601", "asia"])
+def test_footprints_of_many_tiles_are_those_of_each(name: str, ix: int, iy: int, size: int) -> None:
+    grid = Grid.preset(name, tile_px=size)
+    nx, ny = grid._count
+    tiles = [Tile((ix + 7 * i) % nx, (iy + 5 * i) % ny) for i in range(4)]
+    for tile, found in zip(tiles, grid.footprints(tiles), strict=True):
+        one = grid.footprint(tile)
+        # Degrees: ten metres on the ground, at the poles less.
+        assert shapely.hausdorff_distance(found.boundary, one.boundary, densify=0.1) < 1e-4
 
 
 @given(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from shapely.geometry import box
 
 from cdscale import scenes
 from cdscale.errors import ModelError, PlanError, SpecError, StoreError, UserError
-from cdscale.plan import Plan, check, freeze, price, task_memory
+from cdscale.plan import Plan, _Survey, check, freeze, price, task_memory
 from cdscale.run import prepared
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec
-from cdscale.spec.scene import SceneTable
+from cdscale.spec.scene import SceneTable, passes
 from cdscale.spec.task import Stage
 from cdscale.store import create, write_json
 from tests.regions import a_card, made_job, made_scenes, made_spec, pretend, write_card
@@ -55,6 +57,37 @@ def test_reads_are_counted_asset_by_asset(tmp_path: Path) -> None:
     # In each of four tasks: two bands and a mask of one optical scene, one band of a radar scene.
     assert plan.stages["compose"].bytes_read == 4 * (3 + 1) * 64 * 64 * 2
     assert plan.bytes_read == plan.stages["compose"].bytes_read
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_counting_at_once_is_counting_task_by_task(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    job = made_job(tmp_path / "job", nx=5, ny=4)
+    south, north = (job.footprint(tile) for tile in (job.tiles[-1], job.tiles[0]))
+    west, top = north.bounds[0], north.bounds[3]
+    wide, high = south.bounds[2] - west, top - south.bounds[1]
+    found = []
+    for number in range(rng.randrange(12)):
+        x, y = west + rng.uniform(-1, 1) * wide, top - rng.uniform(-1, 1) * high
+        where = box(x, y - rng.uniform(0.1, 1) * high, x + rng.uniform(0.1, 1) * wide, y)
+        scene = rng.choice(made_scenes())
+        changes = {
+            "id": f"{number}",
+            "footprint": where.wkt,
+            "datatake": rng.choice(["", "a", "b"]),
+        }
+        found.append(scene.model_copy(update=changes))
+    table = SceneTable(search="made", scenes=tuple(found))
+    mine = Job(spec=job.spec, scenes=table, cards=job.cards)
+    tasks = mine.tasks(Stage.COMPOSE)
+    each = [mine.scenes_of(task) for task in tasks]
+    assets = sum(len(s.assets) + (s.mask is not None) for scenes in each for s in scenes)
+    # Corners of what a tile reaches are rounded more coarsely when there are many.
+    counted = priced(mine).stages["compose"].bytes_read / (64 * 64 * 2)
+    assert counted == pytest.approx(assets, rel=0.03, abs=4)
+    for sensor, most in _Survey.of(mine).busiest.items():
+        numbers = [len(passes(s for s in scenes if s.sensor == sensor)) for scenes in each]
+        assert max(numbers) - 1 <= most <= max(numbers)
 
 
 def test_what_is_left_shrinks_as_receipts_come(tmp_path: Path) -> None:

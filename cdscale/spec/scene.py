@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from shapely.geometry.base import BaseGeometry
 
@@ -139,11 +141,31 @@ class SceneTable(Frozen):
 
     def of(self, footprint: BaseGeometry, month: Month) -> tuple[Scene, ...]:
         """Scenes of a month whose footprint meets a polygon in degrees, in the table's order."""
+        scenes, tree = self._of(month)
+        return tuple(scenes[i] for i in sorted(tree.query(footprint, predicate="intersects")))
+
+    def of_month(self, month: Month) -> tuple[Scene, ...]:
+        """Scenes of a month, wherever they lie, in the table's order."""
+        return self._of(month)[0]
+
+    def meetings(
+        self, footprints: NDArray[np.object_], month: Month
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which of the scenes of a month meet which of many polygons in degrees.
+
+        Returns
+        -------
+        tuple of array
+            Of each meeting the number of the polygon, and that of the scene in :meth:`of_month`.
+        """
+        polygon, scene = self._of(month)[1].query(footprints, predicate="intersects")
+        return polygon, scene
+
+    def _of(self, month: Month) -> tuple[tuple[Scene, ...], shapely.STRtree]:
         if month not in self._months:
             scenes = tuple(scene for scene in self.scenes if scene.serves(month))
             self._months[month] = scenes, shapely.STRtree([scene.polygon for scene in scenes])
-        scenes, tree = self._months[month]
-        return tuple(scenes[i] for i in sorted(tree.query(footprint, predicate="intersects")))
+        return self._months[month]
 
     @cached_property
     def _aside(self) -> dict[Month, tuple[tuple[SetAside, ...], shapely.STRtree]]:
