@@ -18,7 +18,7 @@ import numpy as np
 import zarr
 
 from benchmarks.simulated_regions import spec_of
-from cdscale import models, plan, predict, run, simulate
+from cdscale import inference, models, plan, run, simulate
 from cdscale.grid import Grid, Tile, Window
 from cdscale.months import Months
 from cdscale.progress import Progress
@@ -175,9 +175,9 @@ class TiledPrediction:
         side = size + 2 * card.halo
         rng = np.random.default_rng(0)
 
-        def block() -> predict.Block:
+        def block() -> inference.Block:
             s2 = rng.random((len(card.s2_bands), side, side), dtype=np.float32)
-            return predict.Block(s2, rng.random((len(card.s1_bands), side, side), np.float32))
+            return inference.Block(s2, rng.random((len(card.s1_bands), side, side), np.float32))
 
         before, after = block(), block()
         inputs = [
@@ -190,7 +190,7 @@ class TiledPrediction:
                 network(*inputs)
 
         seconds = in_turn(
-            {"tiled": lambda: predict.predict_change(network, card, before, after), "bare": bare},
+            {"tiled": lambda: inference.predict_change(network, card, before, after), "bare": bare},
             rounds,
         )
         return Answer(

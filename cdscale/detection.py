@@ -324,8 +324,8 @@ class _Mapped:
 
 def _optimised(request: Request, progress: Progress) -> _Mapped:
     """Metric-CD over the files; a threshold that was asked for keeps to the floor of the mode."""
+    from cdscale.inference import best_device
     from cdscale.learn import metric_cd
-    from cdscale.predict import best_device
 
     recipe = _recipe(request.how.optimised)
     extractor = metric_cd.extractor_for(request.pair.bands, recipe, request.how.weights)

@@ -31,7 +31,7 @@ REMOTE_BYTES_PER_PIXEL = 64
 """Of a tile whose scenes come over a network: sixteen assets on their way, each held as it lies in
 its file."""
 NETWORK_BYTES_PER_PIXEL = 2000
-"""Of activations, at most, in a window of 512 pixels and its halo; measured, see predict.Tiling."""
+"""Of activations, at most, in a window of 512 pixels and its halo; see inference.Tiling."""
 COMPRESSED = 0.7
 """Bytes on disk for one in memory; Sentinel-2 packs to 0.6, radar hardly at all."""
 SECONDS_PER_READ = 0.04

@@ -17,11 +17,11 @@ from cdscale.errors import ModelError, ReadError, SpecError
 from cdscale.evaluation import Split, Way, evaluate
 from cdscale.evaluation.report import acquaintance
 from cdscale.evaluation.scenes import Mapper, orbits_of
+from cdscale.inference import Block, Tiling, predict_change
 from cdscale.learn.data import Sample
 from cdscale.learn.data.oscd import OSCD
 from cdscale.learn.data.spacenet7 import SPACENET7
 from cdscale.learn.metrics import Confusion, auc, legacy_confusion
-from cdscale.predict import Block, Tiling, predict_change
 from cdscale.testing.miniatures import OscdForm, write_oscd
 from tests.commands import INCOMPLETE, OK, Cli, refused
 from tests.miniature_roots import Miniatures, cut

@@ -16,8 +16,8 @@ from torch import nn
 
 from cdscale import models
 from cdscale.errors import ModelError
+from cdscale.inference import Block, Tiling, predict_change
 from cdscale.models.ensemble import Ensemble, join
-from cdscale.predict import Block, Tiling, predict_change
 from cdscale.spec.card import ModelCard, Normalisation
 from tests.commands import Cli, refused
 from tests.regions import a_card

@@ -18,6 +18,7 @@ from torch import nn
 from cdscale import models
 from cdscale.errors import ModelError, ReadError, SpecError
 from cdscale.export.curves import plot_curve
+from cdscale.inference import Block, predict_change
 from cdscale.learn.augment import Augment
 from cdscale.learn.labels import IGNORED
 from cdscale.learn.losses import multiclass_dice, power_jaccard, weighted_nll
@@ -41,7 +42,6 @@ from cdscale.learn.training.recipe import Folds, Schedule
 from cdscale.learn.training.schedules import make_schedule
 from cdscale.learn.training.shipping import draft_card
 from cdscale.models.blocks import count_parameters
-from cdscale.predict import Block, predict_change
 from cdscale.spec.card import ModelCard, Normalisation
 from cdscale.spec.run import S1_BANDS
 from cdscale.testing.miniatures import OscdForm, write_oscd

@@ -20,6 +20,7 @@ from cdscale.cli.training import _runs
 from cdscale.errors import ModelError, ReadError, SpecError
 from cdscale.export.curves import plot_curve
 from cdscale.grid import Grid, Tile
+from cdscale.inference import Block, predict_urban
 from cdscale.learn.data import data_set
 from cdscale.learn.data.spacenet7 import BANDS, METADATA, SITES
 from cdscale.learn.losses import MissingOpticalRule, power_jaccard, similarity
@@ -37,7 +38,6 @@ from cdscale.learn.training.shipping import draft_card
 from cdscale.models.blocks import count_parameters
 from cdscale.models.missing_optical import MissingOptical
 from cdscale.models.radar_unet import RadarUNet
-from cdscale.predict import Block, predict_urban
 from cdscale.spec.card import Normalisation
 from cdscale.spec.cube import SensorQuality
 from cdscale.testing.miniatures.painting import sign

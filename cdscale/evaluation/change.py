@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cdscale.evaluation.report import Figures
 from cdscale.evaluation.scenes import Mapper
+from cdscale.inference import Floats
 from cdscale.learn.data import Sample
 from cdscale.learn.metrics import (
     Confusion,
@@ -31,7 +32,6 @@ from cdscale.learn.metrics import (
     image_mean,
     legacy_confusion,
 )
-from cdscale.predict import Floats
 
 CHOSEN_HERE = (
     "'best' is the threshold of the highest pooled F1, chosen on these very labels: what the "

@@ -2,7 +2,7 @@
 
 Networks on pairs and on months go by the code that the pipeline maps with: a scene is a block with
 nothing around it, ``card.halo`` pixels of NaN on every side, cut into windows by
-:mod:`cdscale.predict`. Its layers are read whole; what a network takes is bounded by the window.
+:mod:`cdscale.inference`. Its layers are read whole; what a network takes is bounded by the window.
 
 Networks on images have scenes of any size, which are read window by window
 (:mod:`cdscale.learn.images`).
@@ -21,10 +21,7 @@ import numpy as np
 
 from cdscale import models
 from cdscale.errors import ModelError, SpecError, explain
-from cdscale.learn.data import DataSet, Image, Sample
-from cdscale.learn.images import Reading, SceneMapper
-from cdscale.models import ModelCard, family_of
-from cdscale.predict import (
+from cdscale.inference import (
     Block,
     Booleans,
     Floats,
@@ -34,6 +31,9 @@ from cdscale.predict import (
     predict_change,
     predict_urban,
 )
+from cdscale.learn.data import DataSet, Image, Sample
+from cdscale.learn.images import Reading, SceneMapper
+from cdscale.models import ModelCard, family_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +60,7 @@ class Way:
     radar : bool
         False: Sentinel-1 is withheld, and enters as absent.
     tta : {"card", "none", "d4"}
-        Test-time augmentation; see :class:`cdscale.predict.Tiling`.
+        Test-time augmentation; see :class:`cdscale.inference.Tiling`.
     """
 
     radar: bool = True

@@ -1,6 +1,6 @@
 """``map_urban`` and ``detect_change``: the cube to maps, through the networks.
 
-``predict``, and with it torch, is imported where a network runs: the driver, which imports this
+``inference``, and with it torch, is imported where a network runs: the driver, which imports this
 module to name its tasks, does without it.
 """
 
@@ -18,10 +18,10 @@ from cdscale.months import Month
 from cdscale.spec.card import ModelCard
 from cdscale.spec.cube import ChangeQuality, UrbanQuality
 from cdscale.spec.task import Stage
-from cdscale.stages.work import Work
+from cdscale.stages.work import Blocks, Work
 
 if TYPE_CHECKING:
-    from cdscale.predict import Block
+    from cdscale.inference import Block
 
 STRIP = 256
 """Rows that the series of months is worked on at once, to bound memory."""
@@ -29,12 +29,28 @@ STRIP = 256
 
 def map_urban(work: Work) -> None:
     """Urban probability of a month; where no optical image is, its features are reconstructed."""
-    from cdscale import predict
-
     card = work.job.cards["urban"]
     block = _block(work, card, work.task.month)
-    tiling = predict.Tiling(core=work.job.core)
-    result = predict.predict_urban(_network(work, "urban"), card, block, tiling)
+    work.blocks |= urban_layers(_network(work, "urban"), card, block, work.job.core)
+
+
+def urban_layers(network: Any, card: ModelCard, block: Block, core: int) -> Blocks:
+    """Variables of ``urban.zarr`` of one place, (Y, X).
+
+    Parameters
+    ----------
+    network : nn.Module
+        From :func:`cdscale.models.load`.
+    card : ModelCard
+        Its card.
+    block : Block
+        The month, with the card's halo around the place.
+    core : int
+        Side of what one pass of the network yields.
+    """
+    from cdscale import inference
+
+    result = inference.predict_urban(network, card, block, inference.Tiling(core=core))
     optical_YX, radar_YX = result.optical_YX, result.radar_YX
     layers = [
         (UrbanQuality.no_data, np.ones_like(optical_YX)),
@@ -42,23 +58,23 @@ def map_urban(work: Work) -> None:
         (UrbanQuality.optical_reconstructed, radar_YX),
         (UrbanQuality.both_sensors, optical_YX & radar_YX),
     ]
-    work.blocks |= {
+    return {
         "probability": kernels.pack_probability(result.probability_YX),
         "quality": kernels.quality_codes(layers, optical_YX.shape),
     }
 
 
 def _network(work: Work, name: str) -> Any:
-    from cdscale import predict
+    from cdscale import inference
 
     choice = getattr(work.job.spec.models, name)
     card = work.job.cards[name]
-    return models.load(card, device=predict.best_device(), folder=models.folder_of(choice.card))
+    return models.load(card, device=inference.best_device(), folder=models.folder_of(choice.card))
 
 
 def _block(work: Work, card: ModelCard, month: Month) -> Block:
     """What a network eats of one month: the card's bands, its halo around the tile."""
-    from cdscale.predict import Block
+    from cdscale.inference import Block
 
     cube = work.store(Stage.COMPOSE)
     tile, halo = work.task.tile, card.halo
@@ -84,14 +100,23 @@ def detect_change(work: Work) -> None:
 
 
 def _change_of_pair(work: Work) -> None:
-    from cdscale import predict
-
     card = work.job.cards["change"]
     before = _block(work, card, work.job.spec.pairs()[work.task.month])
     after = _block(work, card, work.task.month)
     network = _network(work, "change")
-    tiling = predict.Tiling(core=work.job.core)
-    probability_YX = predict.predict_change(network, card, before, after, tiling)
+    work.blocks |= change_layers(network, card, (before, after), work.job.core)
+
+
+def change_layers(network: Any, card: ModelCard, dates: tuple[Block, Block], core: int) -> Blocks:
+    """Variables of ``change.zarr`` that a pair network says, of one place, (Y, X).
+
+    Parameters are those of :func:`urban_layers`, of two months.
+    """
+    from cdscale import inference
+
+    before, after = dates
+    tiling = inference.Tiling(core=core)
+    probability_YX = inference.predict_change(network, card, before, after, tiling)
     inner = slice(card.halo, -card.halo or None)
     optical = [_whole(b.s2_BYX[:, inner, inner]) for b in (before, after)]
     radar = [_whole(b.s1_PYX[:, inner, inner]) for b in (before, after)]
@@ -109,7 +134,7 @@ def _change_of_pair(work: Work) -> None:
     probability_YX = np.where(seen_YX, probability_YX, np.float32(np.nan))
     packed_YX = kernels.pack_probability(probability_YX)
     changed_YX = (kernels.unpack_probability(packed_YX) >= card.threshold).astype(np.uint8)
-    work.blocks |= {
+    return {
         "probability": packed_YX,
         "change": np.where(seen_YX, changed_YX, np.uint8(255)),
         "quality": kernels.quality_codes(layers, seen_YX.shape),

@@ -13,9 +13,7 @@ from torch import nn
 
 from cdscale import models
 from cdscale.errors import ModelError
-from cdscale.models import missing_optical, two_branch
-from cdscale.models.inputs import Pair, change_inputs, s1_input, s2_input
-from cdscale.predict import (
+from cdscale.inference import (
     Block,
     Floats,
     Tiling,
@@ -24,6 +22,8 @@ from cdscale.predict import (
     turned,
     turned_back,
 )
+from cdscale.models import missing_optical, two_branch
+from cdscale.models.inputs import Pair, change_inputs, s1_input, s2_input
 from cdscale.spec.card import ModelCard, Normalisation
 
 ATOL = 5e-6
