@@ -16,6 +16,7 @@ import zarr
 
 from cdscale.errors import StoreError
 from cdscale.integrity import Findings, Kind, inspect, run_of
+from cdscale.progress import Progress
 from cdscale.spec.task import Stage, Task
 from cdscale.store import Ledger, Store, read_spec
 from cdscale.testing import DAMAGES, damage
@@ -217,6 +218,14 @@ def test_what_is_no_run_is_refused(copy: Path, tmp_path: Path, cdscale: Cli) -> 
     with pytest.raises(StoreError, match=r"job\.json: it does not read"):
         run_of(copy / "cube.zarr")
     refused(cdscale("verify", copy, "--cluster", "moon"), "unknown cluster")
+
+
+def test_files_among_the_receipts_that_are_none_are_passed_over(copy: Path) -> None:
+    job, _ = run_of(copy)
+    month = job.ledger_folder / "compose" / str(job.spec.period.first)
+    for name in ("notes.json", "x1.json", ".hidden.json", "x0012y0034.txt"):
+        (month / name).write_text("?")
+    assert (look(copy).faults, Progress.of(job).finished) == ((), True)
 
 
 def test_json_names_every_fault(copy: Path, cdscale: Cli) -> None:

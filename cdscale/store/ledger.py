@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cdscale.errors import SpecError
 from cdscale.spec.base import Frozen
 from cdscale.spec.task import Receipt, Stage, Task
 
@@ -67,7 +68,11 @@ class Ledger:
     def tasks(self, stage: Stage) -> Iterator[Task]:
         """Tasks of a stage that have a receipt, whether it reads or not."""
         for path in sorted((self.folder / str(stage)).glob("*/*.json")):
-            yield Task.parse(f"{stage}/{path.parent.name}/{path.stem}")
+            try:
+                task = Task.parse(f"{stage}/{path.parent.name}/{path.stem}")
+            except SpecError:
+                continue  # somebody's notes
+            yield task
 
     def read(self, task: Task) -> Receipt | None:
         """The receipt of a task; None where there is none, or a damaged one."""
