@@ -1,16 +1,19 @@
-"""Where Dask runs: on this machine, on its GPUs, or at an address."""
+"""Where Dask runs: on this machine, on its GPUs, in jobs of a batch system, or at an address."""
 
 from __future__ import annotations
 
+import inspect
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
+from distributed.deploy.cluster import Cluster
 
 from cdscale.errors import PlanError, SpecError, explain
 from cdscale.spec.run import Workers
@@ -18,6 +21,8 @@ from cdscale.spec.run import Workers
 GPU = {"GPU": 1.0}
 """What a task that needs a GPU asks for, on a cluster that has them."""
 CONNECT_SECONDS = 20
+JOB_PATIENCE_SECONDS = 300
+"""How long a worker in a job looks for its scheduler before it gives its node back."""
 
 _SETTINGS = {
     # Nothing of a task may be spilled: its arrays are gone when it ends.
@@ -81,13 +86,13 @@ def check_choice(choice: str) -> None:
     Raises
     ------
     SpecError
-        When it is neither ``local``, ``cuda`` nor an address.
+        When it is neither ``local``, ``cuda``, ``slurm`` nor an address.
     """
-    if choice not in {"local", "cuda"} and "://" not in choice:
+    if choice not in {"local", "cuda", "slurm"} and "://" not in choice:
         raise SpecError(
             explain(
                 "unknown cluster",
-                expected="local, cuda, or an address like tcp://10.0.0.1:8786",
+                expected="local, cuda, slurm, or an address like tcp://10.0.0.1:8786",
                 got=repr(choice),
             )
         )
@@ -100,7 +105,8 @@ def connect(choice: str, workers: Workers) -> Iterator[Place]:
     Parameters
     ----------
     choice : str
-        ``local``, ``cuda``, or the address of a scheduler, like ``tcp://10.0.0.1:8786``.
+        ``local``, ``cuda``, ``slurm``, or the address of a scheduler, like
+        ``tcp://10.0.0.1:8786``.
     workers : Workers
         How a cluster started here is cut.
 
@@ -119,6 +125,9 @@ def connect(choice: str, workers: Workers) -> Iterator[Place]:
         elif choice == "cuda":
             with _cuda(workers) as cluster, Client(cluster, set_as_default=False) as client:
                 yield Place(client, gpu=True)
+        elif choice == "slurm":
+            with _slurm(workers) as cluster, Client(cluster, set_as_default=False) as client:
+                yield Place(client, gpu=workers.gpu)
         else:
             with _at(choice) as client:
                 yield Place(client, gpu=_has_gpus(client))
@@ -165,6 +174,60 @@ def _cuda(workers: Workers) -> LocalCluster:
         dashboard_address="127.0.0.1:0",
         silence_logs=50,
     )
+    return cluster
+
+
+def _slurm(workers: Workers) -> Cluster:
+    """One SLURM job for each worker; jobs that end are replaced while the run goes on."""
+    if not workers.count:
+        raise SpecError(
+            explain(
+                "workers.count says how many SLURM jobs there are",
+                expected="1 or more",
+                got=0,
+                do="Set it in the spec.",
+            )
+        )
+    try:
+        from dask_jobqueue.core import Job, JobQueueCluster
+        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+    except ImportError as err:
+        raise PlanError(
+            explain(
+                "cannot start workers through SLURM",
+                expected="cdscale installed with its slurm extra",
+                got=str(err),
+                do="pip install 'cdscale[slurm]', or use deploy/slurm.sbatch.",
+            )
+        ) from None
+    worker_memory(workers)
+    own: dict[str, Any] = {
+        "cores": 1,
+        "processes": 1,
+        "memory": workers.memory,
+        "death_timeout": JOB_PATIENCE_SECONDS,
+        "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
+        "worker_extra_args": ["--resources", "GPU=1"] if workers.gpu else [],
+    }
+    takes = {
+        name
+        for part in (SLURMCluster, JobQueueCluster, SLURMJob, Job)
+        for name in inspect.signature(part.__init__).parameters
+    }
+    try:
+        if unknown := sorted(workers.options.keys() - takes):
+            raise ValueError(f"unknown: {', '.join(unknown)}")
+        # What Dask's own configuration says of the site (jobqueue.slurm) holds for what is left.
+        cluster: Cluster = SLURMCluster(**own | workers.options)
+        cluster.scale(workers.count)
+    except (TypeError, ValueError, OSError) as err:
+        raise PlanError(
+            explain(
+                "SLURM takes no jobs like these",
+                expected="workers.options as dask_jobqueue.SLURMCluster takes them",
+                got=str(err)[:200],
+            )
+        ) from None
     return cluster
 
 

@@ -72,7 +72,7 @@ def report(job: Job, seconds: float) -> str:
 
 
 @flow(name="monitor", flow_run_name="monitor-{spec}")
-def monitor(spec: str, cluster: str = "local", overrides: dict[str, str] | None = None) -> str:
+def monitor(spec: str, cluster: str = "", overrides: dict[str, str] | None = None) -> str:
     """Run a spec on a cluster, and return the path of its report.
 
     Parameters
@@ -80,14 +80,14 @@ def monitor(spec: str, cluster: str = "local", overrides: dict[str, str] | None 
     spec : str
         Path of a run's spec.
     cluster : str
-        ``local``, ``cuda``, or a scheduler's address.
+        ``local``, ``cuda``, ``slurm``, or a scheduler's address; by default as the spec says.
     overrides : dict of str to str, optional
         ``area``, ``period`` or ``output`` in place of the spec's.
     """
     job = make_plan(spec, overrides or {})
     whole, allowance = Outcome(), Allowance(job)
     broken: list[str] = []
-    with prepared(job), connect(cluster, job.spec.workers) as place:
+    with prepared(job), connect(cluster or job.spec.cluster, job.spec.workers) as place:
         for stage in job.stages:
             for month in job.months(stage):
                 state = run_month(stage, month, place, allowance, return_state=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import dask
@@ -85,10 +86,12 @@ def test_a_cluster_whose_workers_have_gpus_is_known_by_them() -> None:
         assert place.client.submit(int, "7", resources=cluster.GPU).result() == 7
 
 
-@pytest.mark.parametrize("choice", ["nonsense", "", "Local", "127.0.0.1:8786", "slurm"])
+@pytest.mark.parametrize("choice", ["nonsense", "", "Local", "127.0.0.1:8786", "SLURM"])
 def test_a_choice_that_is_none_is_refused(choice: str) -> None:
     with (
-        pytest.raises(SpecError, match="unknown cluster; expected local, cuda, or an address"),
+        pytest.raises(
+            SpecError, match="unknown cluster; expected local, cuda, slurm, or an address"
+        ),
         connect(choice, ONE),
     ):
         pass
@@ -117,6 +120,64 @@ def test_no_gpu_is_said() -> None:
     with (
         pytest.raises(PlanError, match="cannot start workers on GPUs.*--cluster local"),
         connect("cuda", ONE),
+    ):
+        pass
+
+
+FAKE_SBATCH = """#!{python}
+import re, subprocess, sys
+script = open(sys.argv[-1]).read()
+open({log!r}, "a").write(script)
+command = next(line for line in script.splitlines() if "dask_worker" in line)
+job = subprocess.Popen(command, shell=True, start_new_session=True,
+    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print("Submitted batch job", job.pid)
+"""
+FAKE_SCANCEL = """#!{python}
+import os, signal, sys
+for job in sys.argv[1:]:
+    try:
+        os.killpg(int(job), signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine whose ``sbatch`` starts jobs as processes; returns the log of their scripts."""
+    log = tmp_path / "jobs.log"
+    for name, text in (("sbatch", FAKE_SBATCH), ("scancel", FAKE_SCANCEL)):
+        file = tmp_path / name
+        file.write_text(text.format(python=sys.executable, log=str(log)))
+        file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return log
+
+
+def test_slurm_jobs_are_workers_with_what_the_spec_says(slurm: Path) -> None:
+    options = {"queue": "long", "account": "land", "walltime": "02:00:00", "interface": "lo"}
+    workers = Workers(count=2, memory="1GiB", gpu=True, options=options)
+    with connect("slurm", workers) as place:
+        place.client.wait_for_workers(2, timeout=60)
+        assert (place.slots, place.gpu) == (2, True)
+        assert place.client.submit(int, "7", resources=cluster.GPU).result(timeout=30) == 7
+        assert place.dashboard.startswith("http://127.0.0.1:")
+    scripts = slurm.read_text()
+    assert scripts.count("#SBATCH -p long") == scripts.count("#SBATCH -A land") == 2
+    assert scripts.count("#SBATCH -t 02:00:00") == 2
+
+
+def test_slurm_without_a_number_of_jobs_or_with_foreign_options_is_refused(slurm: Path) -> None:
+    with (
+        pytest.raises(SpecError, match=r"workers\.count says how many"),
+        connect("slurm", Workers()),
+    ):
+        pass
+    odd = Workers(count=1, options={"interface": "lo", "colour": "blue"})
+    with (
+        pytest.raises(PlanError, match="SLURM takes no jobs like these.*colour"),
+        connect("slurm", odd),
     ):
         pass
 

@@ -37,6 +37,7 @@ OWNERS = {
     "antimeridian": {"grid"},
     "dask": {"cluster", "maps", "pixels"},
     "dask_cuda": {"cluster"},
+    "dask_jobqueue": {"cluster"},
     "distributed": {"cluster", "window"},
     "fastapi": {"serve"},
     "geopandas": {"export"},

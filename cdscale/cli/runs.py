@@ -75,8 +75,12 @@ def run(
     period: PeriodOption = None,
     output: OutputOption = None,
     cluster: Annotated[
-        str, typer.Option(help="local, cuda, or a scheduler's address.", metavar="WHERE")
-    ] = "local",
+        str | None,
+        typer.Option(
+            help="local, cuda, slurm, or a scheduler's address; by default as the spec says.",
+            metavar="WHERE",
+        ),
+    ] = None,
     refresh: Refresh = False,
     months: Annotated[
         str | None,
@@ -97,7 +101,8 @@ def run(
     """Do what is left of a run; ends with status 0 only where everything asked for is done."""
     selection = _selection(months, tiles, redo=redo, retry_failed=retry_failed)
     found = _load(spec, area, period, output)
-    raise typer.Exit(run_job(found, cluster, refresh=refresh, selection=selection))
+    where = found.cluster if cluster is None else cluster
+    raise typer.Exit(run_job(found, where, refresh=refresh, selection=selection))
 
 
 def _selection(

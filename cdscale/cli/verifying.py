@@ -26,19 +26,20 @@ def verify(
         bool, typer.Option("--repair", help="Make again exactly what is missing or damaged.")
     ] = False,
     cluster: Annotated[
-        str, typer.Option(help="Where to repair: as for run.", metavar="WHERE")
-    ] = "local",
+        str | None, typer.Option(help="Where to repair: as for run.", metavar="WHERE")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every shard again and compare it with its receipt; status 0 only where all is sound."""
-    check_choice(cluster)
     job, stages = run_of(store)
+    where = job.spec.cluster if cluster is None else cluster
+    check_choice(where)
     found = inspect(job, stages)
     complete = not found.faults
     if not as_json:
         _show(found)
     if repair and found.faults:
-        complete = _repair(job, stages, found, cluster)
+        complete = _repair(job, stages, found, where)
         found = inspect(job, stages)
         if not as_json:
             _show(found)

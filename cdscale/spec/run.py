@@ -124,6 +124,11 @@ class Workers(Frozen):
     """0: one per core."""
     memory: str = "4GiB"
     """Of each worker."""
+    gpu: bool = False
+    """Of workers in SLURM jobs: each has a GPU, which tasks with a network ask for."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of SLURM jobs, as ``dask_jobqueue.SLURMCluster`` takes them: ``queue``, ``account``,
+    ``walltime``, ``job_extra_directives`` and so on."""
     retries: int = Field(default=2, ge=0)
     """Further tries of a task after an error that may pass."""
 
@@ -155,6 +160,9 @@ class RunSpec(Frozen):
     search: SearchLimits = SearchLimits()
     models: Models = Models()
     output: str
+    cluster: str = "local"
+    """Where tasks run, unless the command says otherwise: ``local``, ``cuda``, ``slurm``, or the
+    address of a scheduler."""
     workers: Workers = Workers()
     budget: Budget = Budget()
 
