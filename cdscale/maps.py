@@ -75,7 +75,8 @@ def predict(
     Examples
     --------
     >>> cube = xarray.open_zarr("runs/oscd/cube.zarr")  # doctest: +SKIP
-    >>> cdscale.predict(cube, "change-s1s2-oscd").probability.mean().compute()  # doctest: +SKIP
+    >>> maps = cdscale.predict(cube, "change-s1s2-oscd")  # doctest: +SKIP
+    >>> (maps.change == 1).sum().compute()  # doctest: +SKIP
     """
     card = models.load_card(model)
     if card.task not in {"change", "urban"}:
