@@ -4,6 +4,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from scipy import ndimage
 
 from cdscale import kernels, query
 from cdscale.export import pictures, reading
 from cdscale.export.reading import Product, Tally, clusters, views
 from cdscale.export.report import MOST_LISTED, write_report
+from cdscale.export.timeline import draw_timeline, spans
 from cdscale.grid import Area, Bounds, Tile, covered
 from cdscale.months import Month
 from cdscale.progress import Progress
@@ -369,6 +372,46 @@ def test_the_report_is_the_same_when_it_is_written_again(tmp_path: Path) -> None
     again = page.read_bytes(), facts.read_bytes()
 
     assert first == again
+
+
+def log_line(event: str, second: float, **more: Any) -> str:
+    when = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+    entry = {"time": when.isoformat(), "event": event, "task": "map/2018-03/x0001y0001"}
+    return json.dumps(entry | {"attempt": 0, "seconds": 2.0, "worker": "a:1"} | more) + "\n"
+
+
+def test_the_timeline_has_the_tasks_of_the_last_call_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert spans(log, 10.0) == ()
+    log.write_text(
+        log_line("done", 5.0)
+        + log_line("done", 102.0)
+        + log_line("again", 103.0)
+        + log_line("incomplete", 106.0, worker="b:2", seconds=5.0)
+        + '{"time": "2026-01',
+        encoding="utf-8",
+    )
+    first, second = spans(log, 7.0)
+    assert (first.stage, first.worker, first.start, first.end) == ("map", "a:1", 0.0, 2.0)
+    assert (second.worker, second.start, second.end, second.whole) == ("b:2", 1.0, 6.0, False)
+    image = matplotlib.image.imread(BytesIO(draw_timeline((first, second))))
+    purple = np.abs(image[..., :3] - to_rgb(pictures.PURPLE)).max(axis=-1) < 0.02
+    # Of the two lanes the first is at work for two seconds of six, the second for five.
+    count = purple.sum(axis=1)
+    bars = count[count > 0.2 * purple.shape[1]]
+    assert bars[1] / bars[-2] == pytest.approx(2 / 5, abs=0.05)
+
+
+def test_the_page_shows_the_timeline_where_there_is_a_log(tmp_path: Path) -> None:
+    job = a_job(tmp_path)
+    fill(job)
+    (job.spec.folder / "run").mkdir(exist_ok=True)
+    (job.spec.folder / "run" / "log.jsonl").write_text(log_line("done", 1.0), encoding="utf-8")
+    page = write_report(Progress.of(job), 3.0).read_text(encoding="utf-8")
+    assert "a lane for each worker" in page
+    assert (job.spec.folder / "report" / "timeline.png").is_file()
+    quiet = write_report(Progress.of(job), 0.0).read_text(encoding="utf-8")
+    assert "a lane for each worker" not in quiet
 
 
 def test_only_tiles_on_the_edge_of_the_area_are_read_to_count(

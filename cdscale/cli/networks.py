@@ -96,6 +96,8 @@ def join(
 def _way(card: ModelCard) -> str:
     """How many networks, and in how many orientations."""
     members = f"mean of {card.members} networks" if card.members > 1 else "one network"
+    if len(card.views) > 1:
+        members += f" that read an image in {len(card.views)} ways"
     return members + (", eight orientations each" if card.tta == "d4" else "")
 
 

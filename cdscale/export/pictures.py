@@ -154,7 +154,7 @@ def draw_map(view: View, what: Map) -> bytes:
     width = min(WIDTH - 0.8, 7.0 * columns / rows)
     height = max(width * rows / columns, 0.4)
     below = 0.55 + (0.7 if what.scale else 0) + (0.3 if what.legend else 0)
-    figure, axes = _canvas((0.7, below, width, height), right=WIDTH - 0.7 - width, top=0.35)
+    figure, axes = canvas((0.7, below, width, height), right=WIDTH - 0.7 - width, top=0.35)
     left, right, bottom, top = view.extent_km
     axes.imshow(what.image_YXC, extent=(left, right, bottom, top), interpolation="nearest")
     for ring in view.outlines_km:
@@ -178,10 +178,10 @@ def draw_map(view: View, what: Map) -> bytes:
             loc="lower left", bbox_to_anchor=(0.6 / WIDTH, 0.0), ncols=4, fontsize=9,
             frameon=False, labelcolor=QUIET,
         )  # fmt: skip
-    return _png(figure)
+    return to_png(figure)
 
 
-def _canvas(
+def canvas(
     place: tuple[float, float, float, float], *, right: float, top: float
 ) -> tuple[Figure, Axes]:
     """A figure with one set of axes; left, bottom, width, height and margins in inches."""
@@ -246,7 +246,7 @@ def draw_completeness(
     """Month by month, which share of the area each kind of pixel has."""
     count, width = len(months), 0.62 * len(kinds)
     row = min(0.28, 14 / count)
-    figure, axes = _canvas((0.75, 0.05, width, row * count), right=0.05, top=0.72)
+    figure, axes = canvas((0.75, 0.05, width, row * count), right=0.05, top=0.72)
     base = np.array([to_rgb(kind.colour) for kind in kinds])
     image_MKC = 1 - share_MK[..., None] ** 0.8 * (1 - base)
     axes.imshow(image_MKC, aspect="auto", interpolation="nearest")
@@ -269,7 +269,7 @@ def draw_completeness(
             )  # fmt: skip
     for spine in axes.spines.values():
         spine.set(color=QUIET, linewidth=0.5)
-    return _png(figure)
+    return to_png(figure)
 
 
 def _print_shares(axes: Axes, share_MK: Float, *, size: int) -> None:
@@ -283,7 +283,7 @@ def _print_shares(axes: Axes, share_MK: Float, *, size: int) -> None:
 def draw_months(km2: dict[Month, float]) -> bytes:
     """Area by month of change."""
     months = list(km2)
-    figure, axes = _canvas((0.7, 0.35, WIDTH - 0.8, 1.6), right=0.1, top=0.15)
+    figure, axes = canvas((0.7, 0.35, WIDTH - 0.8, 1.6), right=0.1, top=0.15)
     axes.set_xlim(-0.6, max(len(months), 6) - 0.4)
     axes.bar(range(len(months)), list(km2.values()), color=BLUE, width=0.8)
     every = range(0, len(months), max(1, -(-len(months) // 6)))
@@ -293,7 +293,7 @@ def draw_months(km2: dict[Month, float]) -> bytes:
     axes.set_ylim(bottom=0)
     for name, spine in axes.spines.items():
         spine.set(color=QUIET, linewidth=0.5, visible=name in {"left", "bottom"})
-    return _png(figure)
+    return to_png(figure)
 
 
 def _plain(text: str) -> str:
@@ -302,7 +302,8 @@ def _plain(text: str) -> str:
     return known.replace("$", r"\$")
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """The same figure is always the same bytes."""
     target = io.BytesIO()
     figure.savefig(target, format="png", facecolor="white", metadata={"Software": None})
     return target.getvalue()

@@ -18,6 +18,7 @@ from cdscale.export import pictures
 from cdscale.export.facts import Change, Facts, gather
 from cdscale.export.pictures import BLUE, GREY, PURPLE, VERMILLION, Kind, Map
 from cdscale.export.reading import NOT_PROCESSED, Product, Tally, View, views
+from cdscale.export.timeline import draw_timeline, spans
 from cdscale.grid import to_lon_lat
 from cdscale.kernels import Bool, Float
 from cdscale.months import Month
@@ -115,6 +116,9 @@ def write_report(progress: Progress, seconds: float) -> Path:
     parts = tuple(atlas.part(view, i, len(drawn)) for i, view in enumerate(drawn, 1))
     facts = gather(job, progress, status_of(progress), tally, seconds)
     charts = {picture.name: picture for picture in _charts(job, facts)}
+    if work := spans(job.spec.folder / "run" / "log.jsonl", seconds) if seconds else ():
+        png = draw_timeline(work)
+        charts["timeline"] = Picture("timeline", png, "Tasks of the last call, worker by worker")
     commands = list(_commands(job, progress, atlas))
     folder = job.spec.folder
     every = [*(picture for part in parts for picture in part.pictures), *charts.values()]
