@@ -31,15 +31,15 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every shard again and compare it with its receipt; status 0 only where all is sound."""
+    if cluster is not None:
+        check_choice(cluster)
     job, stages = run_of(store)
-    where = job.spec.cluster if cluster is None else cluster
-    check_choice(where)
     found = inspect(job, stages)
     complete = not found.faults
     if not as_json:
         _show(found)
     if repair and found.faults:
-        complete = _repair(job, stages, found, where)
+        complete = _repair(job, stages, found, cluster or job.spec.cluster)
         found = inspect(job, stages)
         if not as_json:
             _show(found)
