@@ -366,7 +366,7 @@ LEARNS = {"epochs": 4, "validate_every": 4, "keep": "best", "threshold": 0.0}
 @pytest.mark.parametrize(
     ("name", "sampling", "rate", "margins"),
     [
-        ("change-s1s2-oscd", {"batch": 4, "crops_per_epoch": 32}, 1e-2, (0.8, 0.7)),
+        ("change-s1s2-oscd", {"batch": 4, "crops_per_epoch": 64}, 1e-2, (0.8, 0.8)),
         ("oscd-fc-ef-res-rgb", {"batch": 4, "crops_per_epoch": 32}, 1e-2, (0.6, 0.8)),
         ("oscd-siam-15-rgb", {"batch": 32, "crops_per_epoch": 128}, 3e-3, (0.6, 0.7)),
     ],
