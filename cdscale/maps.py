@@ -98,17 +98,7 @@ def predict(
     if card.task == "urban":
         return _assembled(cube, [(month,) for month in cube.months], card, model, side)
     chosen = pairs or [(cube.months[0], cube.months[-1])]
-    known = [tuple(str(Month.parse(month)) for month in pair) for pair in chosen]
-    for pair in known:
-        if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(cube.months):
-            raise SpecError(
-                explain(
-                    "a pair of months",
-                    expected=f"two different ones of {', '.join(cube.months)}",
-                    got=", ".join(pair),
-                )
-            )
-    return _assembled(cube, known, card, model, side)
+    return _assembled(cube, [cube.pair(pair) for pair in chosen], card, model, side)
 
 
 class _Cube:
@@ -142,6 +132,25 @@ class _Cube:
                     )
                 )
         return cls(dataset, card, tuple(map(str, dataset["s2_band"].values)))
+
+    def pair(self, months: tuple[str, str]) -> tuple[str, ...]:
+        """Reference month and later month, as the cube has them.
+
+        Raises
+        ------
+        SpecError
+            When they are not two of its months.
+        """
+        known = tuple(str(Month.parse(month)) for month in months)
+        if len(known) != 2 or known[0] == known[1] or not set(known) <= set(self.months):
+            raise SpecError(
+                explain(
+                    "a pair of months",
+                    expected=f"two different ones of {', '.join(self.months)}",
+                    got=", ".join(known),
+                )
+            )
+        return known
 
     def optical(self, month: str) -> da.Array:
         """Reflectance of the card's bands, (B, Y, X)."""

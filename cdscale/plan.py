@@ -6,12 +6,8 @@ A plan is data: it can be printed, priced and refused before the first byte is r
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cdscale import models, scenes
 from cdscale.errors import ModelError, PlanError, SpecError, StoreError, explain
@@ -21,9 +17,10 @@ from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard
 from cdscale.spec.job import STORES, Job
 from cdscale.spec.run import RunSpec
-from cdscale.spec.scene import Scene, SceneTable, passes
+from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Stage, Task
 from cdscale.store import exists, grown, read_spec
+from cdscale.survey import Survey
 
 WORKER_BYTES = 850_000_000
 """Of a worker with every library loaded and no work, and GDAL's cache of blocks full."""
@@ -38,8 +35,6 @@ SECONDS_PER_READ = 0.04
 """Of one asset warped onto a tile of 512 x 512 pixels from a local disk, on one core."""
 SAMPLE = 1000
 """Tasks that are done, of which the seconds are looked at."""
-BLOCK = 20_000
-"""Tiles that are surveyed at once."""
 SECONDS_PER_MPX = {Stage.MAP: 1.2, Stage.CHANGE: 6.0}
 """Of a network over a million pixels, halo included, on one core."""
 
@@ -208,7 +203,7 @@ def price(job: Job, *, workers: int, memory: int, selection: Selection = EVERYTH
     for stage in job.stages:
         grown(job.store_path(stage), job.layouts[stage])
     progress = Progress.of(job, selection)
-    survey = _Survey.of(job)
+    survey = Survey.of(job)
     stages = {str(stage): _price_stage(job, stage, progress, survey) for stage in job.stages}
     grid = job.spec.lattice
     table = job.scenes.scenes
@@ -235,7 +230,7 @@ def price(job: Job, *, workers: int, memory: int, selection: Selection = EVERYTH
     )
 
 
-def _price_stage(job: Job, stage: Stage, progress: Progress, survey: _Survey) -> StagePlan:
+def _price_stage(job: Job, stage: Stage, progress: Progress, survey: Survey) -> StagePlan:
     undone_MT = progress.undone(stage)
     layout = job.layouts[stage]
     todo = int(undone_MT.sum())
@@ -271,61 +266,6 @@ def _some_done(job: Job, stage: Stage, progress: Progress) -> list[float]:
     known = (task for task in progress.ledger.tasks(stage) if task.month in job.months(stage))
     receipts = (progress.receipt(task) for task in known if progress.done(task))
     return [r.seconds for r in islice(receipts, SAMPLE) if r is not None]
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """What the scenes of a run mean for its tasks."""
-
-    assets_MT: NDArray[np.int64]
-    """Assets that each compose task reads at most, by month and tile."""
-    busiest: dict[str, int]
-    """Most passes of each sensor that one task has."""
-
-    @classmethod
-    def of(cls, job: Job) -> _Survey:
-        """Month by month, and so many tiles at a time: there may be millions of tasks."""
-        months, tiles = job.months(Stage.COMPOSE), job.tiles
-        assets_MT = np.zeros((len(months), len(tiles)), np.int64)
-        most = {"s1": 0, "s2": 0}
-        known = [_OfMonth.of(job.scenes.of_month(month)) for month in months]
-        for start in range(0, len(tiles), BLOCK):
-            near = job.reaches(tiles[start : start + BLOCK])
-            for row, month in enumerate(months):
-                tile, scene = job.scenes.meetings(near, month)
-                sums = np.bincount(tile, known[row].assets[scene], minlength=len(near))
-                assets_MT[row, start : start + len(near)] = sums.astype(np.int64)
-                for sensor, number in known[row].passes.items():
-                    own = number[scene] >= 0
-                    most[sensor] = max(most[sensor], _most(tile[own], number[scene[own]]))
-        return cls(assets_MT, most)
-
-
-@dataclass(frozen=True)
-class _OfMonth:
-    """Of each scene of a month: its assets, and for each sensor the number of its pass, or -1."""
-
-    assets: NDArray[np.int64]
-    passes: dict[str, NDArray[np.int64]]
-
-    @classmethod
-    def of(cls, scenes: tuple[Scene, ...]) -> _OfMonth:
-        place = {id(scene): i for i, scene in enumerate(scenes)}
-        numbers = {sensor: np.full(len(scenes), -1, np.int64) for sensor in ("s1", "s2")}
-        for sensor, number in numbers.items():
-            groups = passes(scene for scene in scenes if scene.sensor == sensor)
-            for i, group in enumerate(groups):
-                number[[place[id(scene)] for scene in group]] = i
-        count = [len(scene.assets) + (scene.mask is not None) for scene in scenes]
-        return cls(np.array(count, np.int64), numbers)
-
-
-def _most(tile: NDArray[np.intp], number: NDArray[np.int64]) -> int:
-    """Most different numbers that one tile has."""
-    if not len(tile):
-        return 0
-    base = int(number.max()) + 1
-    return int(np.bincount(np.unique(tile * base + number) // base).max())
 
 
 def _card_of(job: Job, stage: Stage) -> ModelCard | None:
@@ -388,10 +328,10 @@ def _radar_memory(job: Job, number: int) -> int:
 
 def task_memory(job: Job, stage: Stage) -> int:
     """Bytes that one task of a stage holds at most, beside the libraries."""
-    return _memory(job, stage, _Survey.of(job))
+    return _memory(job, stage, Survey.of(job))
 
 
-def _memory(job: Job, stage: Stage, survey: _Survey) -> int:
+def _memory(job: Job, stage: Stage, survey: Survey) -> int:
     tile = job.spec.grid.tile
     pixels = tile**2
     layout = job.layouts[stage]

@@ -52,9 +52,9 @@ def test_an_ensemble_says_the_mean_probability(members: int, channels: int, scal
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def write(folder: Path, seed: int, name: str = "", **changes: Any) -> str:
+def write(folder: Path, seed: int, name: str = "", task: str = "urban", **changes: Any) -> str:
     """A tiny trained network, so to say."""
-    card = a_card("urban", name=name or f"m{seed}", weights=f"m{seed}.safetensors", **changes)
+    card = a_card(task, name=name or f"m{seed}", weights=f"m{seed}.safetensors", **changes)
     torch.manual_seed(seed)
     save_file(models.build(card).state_dict(), folder / card.weights)
     sha = models.sha256_of(folder / card.weights)
@@ -115,15 +115,8 @@ def test_networks_that_differ_are_not_joined(
 
 def a_pair(folder: Path, seed: int, rule: dict[str, Any]) -> str:
     """A tiny change network that reads by a rule."""
-    small = {"network": {}, "family": "fc-ef", "halo": 128, "stride": 16}
-    card = a_card("change", name=f"c{seed}", weights=f"c{seed}.safetensors", **small)
-    card = card.model_copy(update={"normalisation": Normalisation(**rule)})
-    torch.manual_seed(seed)
-    save_file(models.build(card).state_dict(), folder / card.weights)
-    sha = models.sha256_of(folder / card.weights)
-    path = folder / f"{card.name}.card.yaml"
-    card.model_copy(update={"weights_sha256": sha}).write(path)
-    return str(path)
+    small: dict[str, Any] = {"network": {}, "family": "fc-ef", "halo": 128, "stride": 16}
+    return write(folder, seed, task="change", normalisation=rule, **small)
 
 
 def test_members_that_read_differently_each_read_their_own_way(tmp_path: Path) -> None:

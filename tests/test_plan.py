@@ -12,13 +12,14 @@ from shapely.geometry import box
 
 from cdscale import scenes
 from cdscale.errors import ModelError, PlanError, SpecError, StoreError, UserError
-from cdscale.plan import Plan, _Survey, check, freeze, price, task_memory
+from cdscale.plan import Plan, check, freeze, price, task_memory
 from cdscale.run import prepared
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import SceneTable, passes
 from cdscale.spec.task import Stage
 from cdscale.store import create, write_json
+from cdscale.survey import Survey
 from tests.regions import a_card, made_job, made_scenes, made_spec, pretend, write_card
 
 CARDS = {"urban": a_card("urban", halo=16), "change": a_card("change", halo=16)}
@@ -85,7 +86,7 @@ def test_counting_at_once_is_counting_task_by_task(tmp_path: Path, seed: int) ->
     # Corners of what a tile reaches are rounded more coarsely when there are many.
     counted = priced(mine).stages["compose"].bytes_read / (64 * 64 * 2)
     assert counted == pytest.approx(assets, rel=0.03, abs=4)
-    for sensor, most in _Survey.of(mine).busiest.items():
+    for sensor, most in Survey.of(mine).busiest.items():
         numbers = [len(passes(s for s in scenes if s.sensor == sensor)) for scenes in each]
         assert max(numbers) - 1 <= most <= max(numbers)
 
