@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from cdscale import __version__
 from cdscale.cli import (
+    accuracies,
     data,
     detecting,
     measuring,
@@ -31,6 +32,7 @@ from cdscale.errors import CdscaleError, explain
 __all__ = [
     "INTERRUPTED",
     "SIMULATED_SPEC",
+    "accuracies",
     "app",
     "data",
     "detecting",
