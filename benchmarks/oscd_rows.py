@@ -1,6 +1,6 @@
 """System A's rows, FC-EF-Res and the shipped recipe on OSCD, cross-validated over whole cities.
 
-    python -m benchmarks.oscd_rows OUT [--crops N] [--folds K] [--seeds 0 1] [RECIPE ...]
+    python -m benchmarks.oscd_rows OUT [--crops N] [--folds K] [--seeds 0 1] [--join] [RECIPE ...]
 
 Every row trains by its own recipe (bands, normalisation, loss, optimiser, augmentation), and on
 the same number of pixels: ``--crops`` crops of 96 x 96, or as many pixels in crops of another size,
@@ -9,7 +9,7 @@ network that has not seen it. All maps of a seed together give one pixel-pooled 
 0.5, which no city chose, and the highest F1 of any threshold, which tells how well pixels are
 ranked; a row has their means and sample standard deviations over seeds, and those of the mean of
 the seeds' probabilities (``joined``). A recipe that learns to do without radar has a second row,
-radar withheld.
+radar withheld. ``--join`` adds a row for the mean of the named recipes' probabilities.
 
 OUT keeps each run with its maps, and a row in ``<recipe>.json``; what is there is not made again,
 so that several processes may make different rows. ``table.md`` has the rows made so far.
@@ -50,6 +50,7 @@ ROWS = (
     "oscd-two-branch-s1s2-vv",
     "oscd-fc-ef-res-s1s2-vv",
     "change-s1s2-oscd",
+    "change-s1s2-oscd-spectral",
 )
 SIDE = 96
 """Of the crops that ``--crops`` counts."""
@@ -159,8 +160,18 @@ def scored(maps: Maps, labels: dict[str, NDArray[np.uint8]]) -> dict[str, float]
     }  # fmt: skip
 
 
-def row(name: str, root: Path, out: Path, protocol: Protocol) -> list[Row]:
-    """Figures of a recipe; a second time without radar where it learns to do without."""
+@dataclass(frozen=True)
+class Made:
+    """Maps of one recipe."""
+
+    name: str
+    labels: dict[str, NDArray[np.uint8]]
+    maps: dict[str, list[Maps]]
+    """By what they read, ``S1+S2`` or ``S2``: those of each seed."""
+
+
+def made(name: str, root: Path, out: Path, protocol: Protocol) -> Made:
+    """Train what is not there, and map."""
     found = load_recipe(name)
     if not isinstance(found, PairRecipe):
         raise SystemExit(f"{name} is no recipe of networks on pairs")
@@ -170,14 +181,32 @@ def row(name: str, root: Path, out: Path, protocol: Protocol) -> list[Row]:
     labels = {place.name: place.label for place in read_places(recipes[0], root, names)}
     how = How(resume=True, threads=protocol.threads)
     withheld = bool(found.s1_bands) and found.augment.s1_drop > 0
-    rows = []
-    for radar in (True, False)[: 1 + withheld]:
-        maps = [by_seed(recipe, root, out, how, radar) for recipe in recipes]
-        each = [scored(one, labels) for one in maps]
-        joined = {city: np.mean([one[city] for one in maps], axis=0) for city in labels}
-        sensors = "S1+S2" if found.s1_bands and radar else "S2"
-        rows.append(Row(name, sensors, each, scored(joined, labels)))
+    maps = {
+        "S1+S2" if found.s1_bands and radar else "S2": [
+            by_seed(recipe, root, out, how, radar) for recipe in recipes
+        ]
+        for radar in (True, False)[: 1 + withheld]
+    }
+    return Made(name, labels, maps)
+
+
+def rows_of(parts: list[Made]) -> list[Row]:
+    """Figures of a recipe, or of the mean of several; a second time without radar."""
+    labels, rows = parts[0].labels, []
+    for sensors in parts[0].maps:
+        each = [part.maps[sensors] for part in parts if sensors in part.maps]
+        if len(each) < len(parts):
+            continue
+        seeds = [averaged(list(one), labels) for one in zip(*each, strict=True)]
+        name = " + ".join(part.name for part in parts)
+        scores = [scored(one, labels) for one in seeds]
+        rows.append(Row(name, sensors, scores, scored(averaged(seeds, labels), labels)))
     return rows
+
+
+def averaged(maps: list[Maps], labels: dict[str, NDArray[np.uint8]]) -> Maps:
+    """Mean probability of each city."""
+    return {city: np.mean([one[city] for one in maps], axis=0) for city in labels}
 
 
 def table(out: Path) -> str:
@@ -193,6 +222,14 @@ def table(out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def keep(out: Path, protocol: Protocol, rows: list[Row]) -> None:
+    """Write the rows of one recipe, or of several joined, and the table so far."""
+    told = {"protocol": asdict(protocol), "rows": [asdict(r) for r in rows]}
+    path = out / f"{rows[0].recipe.replace(' + ', '+')}.rows.json"
+    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (out / "table.md").write_text(table(out), encoding="utf-8")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -203,14 +240,16 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--join", action="store_true", help="one more row: recipes averaged")
     options = parser.parse_intermixed_args()
     protocol = Protocol(options.crops, options.folds, tuple(options.seeds), options.threads)
+    parts = []
     for name in options.recipes:
-        rows = row(name, options.data, options.out, protocol)
-        told = {"protocol": asdict(protocol), "rows": [asdict(r) for r in rows]}
-        path = options.out / f"{name}.rows.json"
-        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        (options.out / "table.md").write_text(table(options.out), encoding="utf-8")
+        part = made(name, options.data, options.out, protocol)
+        parts += [part] if options.join else []
+        keep(options.out, protocol, rows_of([part]))
+    if options.join:
+        keep(options.out, protocol, rows_of(parts))
     print(table(options.out), end="")
 
 
