@@ -12,10 +12,10 @@ SOURCES  := cdscale flows benchmarks tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types unit bench format install clean
+.PHONY: help demo test lint types unit bench bench-gpu format install clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-dev ## simulate a region, map its change, write demo/
 	$(BIN)/cdscale demo --output demo
@@ -34,6 +34,9 @@ unit: $(VENV)/.installed-dev ## pytest, network blocked
 
 bench: $(VENV)/.installed-dev ## the named problems of benchmarks/, with their numbers
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/.installed-dev ## the networks alone on a GPU, against what it can do
+	$(BIN)/python -m benchmarks.gpu benchmarks/results/gpu.json
 
 format: $(VENV)/.installed-dev ## put the code into its form
 	$(BIN)/ruff check --fix .

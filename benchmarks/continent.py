@@ -32,9 +32,9 @@ BOX = Bounds(2_700_000, 1_500_000, 5_900_000, 4_650_000)
 PLACE = "https://example.com/archive/31/U/ES/2022/4/S2A_31UES_20220401_0_L2A"
 
 
-def spec_of(folder: Path, tile: int, period: str) -> RunSpec:
+def spec_of(folder: Path, tile: int, period: str, box: Bounds = BOX) -> RunSpec:
     """A run that only composes."""
-    area = reproject(shapely.box(*BOX), "EPSG:3035", LON_LAT, resolution=50_000)
+    area = reproject(shapely.box(*box), "EPSG:3035", LON_LAT, resolution=50_000)
     return RunSpec.check(
         {
             "name": "continent",
@@ -52,22 +52,23 @@ def spec_of(folder: Path, tile: int, period: str) -> RunSpec:
     )
 
 
-def scenes_of(period: Any) -> tuple[Scene, ...]:
+def scenes_of(period: Any, box: Bounds = BOX) -> tuple[Scene, ...]:
     """Both missions' scenes of every month."""
     found: list[Scene] = []
     for month in period:
         start = datetime.fromisoformat(f"{month}-01T10:00:00").replace(tzinfo=UTC)
         for visit in range(6):
-            found += _swath("s2", start + timedelta(days=5 * visit), (100_000, 100_000), 5_000)
+            found += _swath("s2", start + timedelta(days=5 * visit), (100_000, 100_000), box)
         for visit in range(5):
-            found += _swath("s1", start + timedelta(days=6 * visit), (250_000, 180_000), 0)
+            found += _swath("s1", start + timedelta(days=6 * visit), (250_000, 180_000), box)
     return tuple(found)
 
 
-def _swath(sensor: str, when: datetime, size: tuple[int, int], over: int) -> list[Scene]:
-    """Scenes of one sensor that cover the box once."""
+def _swath(sensor: str, when: datetime, size: tuple[int, int], box: Bounds) -> list[Scene]:
+    """Scenes of one sensor that cover the box once; granules of Sentinel-2 overlap."""
+    over = 5_000 if sensor == "s2" else 0
     x, y = (
-        np.arange(low, high, step) for low, high, step in zip(BOX[:2], BOX[2:], size, strict=True)
+        np.arange(low, high, step) for low, high, step in zip(box[:2], box[2:], size, strict=True)
     )
     west, south = (part.ravel() for part in np.meshgrid(x, y))
     cells = shapely.box(west - over, south - over, west + size[0] + over, south + size[1] + over)

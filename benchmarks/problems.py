@@ -180,8 +180,9 @@ class TiledPrediction:
             return inference.Block(s2, rng.random((len(card.s1_bands), side, side), np.float32))
 
         before, after = block(), block()
+        # Members that read in several ways have a copy of the bands each.
         inputs = [
-            torch.from_numpy(array[None, :, :size, :size].copy())
+            torch.from_numpy(np.tile(array[None, :, :size, :size], (1, len(card.views), 1, 1)))
             for array in (before.s2_BYX, after.s2_BYX, before.s1_PYX, after.s1_PYX)
         ]
 

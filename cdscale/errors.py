@@ -10,6 +10,8 @@
     │   ├── StoreError           a store is absent, of another spec, or may not be written
     │   └── ModelError           a model is unknown, untrained, or its card refuses the cube
     ├── ReadError                pixels of one scene did not come; carries whether to try again
+    ├── DeviceError              a GPU, or its memory, is too small for a network
+    │   └── BrokenDeviceError    this process can no longer use its GPU; another one may
     └── TaskError                one task failed; the run goes on without it
 
 The message of each says what was expected, what came and what to do: ``explain`` builds it, so
@@ -85,6 +87,14 @@ class ReadError(CdscaleError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class DeviceError(CdscaleError):
+    """A device cannot do what a network asks of it."""
+
+
+class BrokenDeviceError(DeviceError):
+    """The connection of this process to its GPU is broken for good: a fresh process may do it."""
 
 
 class TaskError(CdscaleError):

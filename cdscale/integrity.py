@@ -18,7 +18,7 @@ from cdscale.spec.base import Frozen
 from cdscale.spec.cube import Variable
 from cdscale.spec.job import STORES, Job
 from cdscale.spec.task import Receipt, Stage, Task
-from cdscale.store import Ledger, Store, coordinates_differ, exists, read_spec
+from cdscale.store import Ledger, Store, coordinates_differ, exists, read_job, read_spec
 
 
 class Kind(StrEnum):
@@ -90,8 +90,8 @@ def run_of(path: Path) -> tuple[Job, tuple[Stage, ...]]:
         raise StoreError(explain(f"there is no store and no run's folder at {path}"))
     kept = folder / "run" / "job.json"
     try:
-        job = Job.model_validate_json(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
+        job = read_job(kept.parent)
+    except (OSError, ValueError, StoreError) as err:
         reason = getattr(err, "strerror", None) or "it does not read"
         raise StoreError(
             explain(

@@ -8,6 +8,7 @@ Shape suffixes: B band, P polarisation, Y row, X column.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from cdscale import models
 from cdscale.errors import ModelError, SpecError, explain
 from cdscale.months import Month
-from cdscale.spec.card import ModelCard
+from cdscale.spec.card import ModelCard, Precision
 from cdscale.spec.cube import ChangeQuality, UrbanQuality
 from cdscale.spec.job import LARGEST_CORE
 from cdscale.spec.product import SIMULATED_SCENES
@@ -34,6 +35,7 @@ def predict(
     *,
     pairs: Sequence[tuple[str, str]] = (),
     tile: int = 0,
+    precision: Precision = "float32",
     force: bool = False,
 ) -> xr.Dataset:
     """Map a cube with a network, lazily.
@@ -52,8 +54,11 @@ def predict(
     tile : int
         Pixels along a side of what is mapped at once; by default the chunks of ``s2``. For a card
         that standardises by the image the tile and its halo are the image.
+    precision : {"float32", "bfloat16"}
+        Of the arithmetic inside the network; the latter as far as its card speaks for it.
     force : bool
-        Map real scenes with a network that was trained on simulated ones.
+        Map real scenes with a network that was trained on simulated ones, or in a precision that
+        its card does not speak for.
 
     Returns
     -------
@@ -94,11 +99,23 @@ def predict(
         simulated=SIMULATED_SCENES in str(dataset.attrs.get("comment", "")),
         force=force,
     )
+    card.refuse_precision(precision, force=force)
     side = _tile_of(dataset, card, tile)
+    how = _How(card, model, precision, min(side, LARGEST_CORE))
     if card.task == "urban":
-        return _assembled(cube, [(month,) for month in cube.months], card, model, side)
+        return _assembled(cube, [(month,) for month in cube.months], how, side)
     chosen = pairs or [(cube.months[0], cube.months[-1])]
-    return _assembled(cube, [cube.pair(pair) for pair in chosen], card, model, side)
+    return _assembled(cube, [cube.pair(pair) for pair in chosen], how, side)
+
+
+@dataclass(frozen=True)
+class _How:
+    """A network as every tile of a cube sees it."""
+
+    card: ModelCard
+    model: str
+    precision: Precision
+    core: int
 
 
 class _Cube:
@@ -196,14 +213,13 @@ def _tile_of(dataset: xr.Dataset, card: ModelCard, tile: int) -> int:
     return side
 
 
-def _assembled(
-    cube: _Cube, groups: Sequence[tuple[str, ...]], card: ModelCard, model: str, side: int
-) -> xr.Dataset:
+def _assembled(cube: _Cube, groups: Sequence[tuple[str, ...]], how: _How, side: int) -> xr.Dataset:
     """Maps of groups of months, put together."""
+    card = how.card
     names = ("probability", "change", "quality") if card.task == "change" else (
         "probability", "quality",
     )  # fmt: skip
-    layers = [_maps(cube, group, card, model, side) for group in groups]
+    layers = [_maps(cube, group, how, side) for group in groups]
     months = [np.datetime64(group[-1], "ns") for group in groups]
     found = xr.Dataset(
         {
@@ -230,9 +246,9 @@ def _kinds(names: Sequence[str]) -> list[type[np.generic]]:
     return [np.float32 if name == "probability" else np.uint8 for name in names]
 
 
-def _maps(cube: _Cube, months: tuple[str, ...], card: ModelCard, model: str, side: int) -> da.Array:
+def _maps(cube: _Cube, months: tuple[str, ...], how: _How, side: int) -> da.Array:
     """All variables of one group of months as one array of numbers, (variable, Y, X)."""
-    height, width = cube.shape
+    card, (height, width) = how.card, cube.shape
     around = (
         (0, 0),
         (card.halo, card.halo + -height % side),
@@ -244,7 +260,7 @@ def _maps(cube: _Cube, months: tuple[str, ...], card: ModelCard, model: str, sid
         for stack in (cube.optical(month), cube.radar(month))
     ]
     reach = side + 2 * card.halo
-    task = delayed(partial(_one_tile, card=card, model=model, core=min(side, LARGEST_CORE)))
+    task = delayed(partial(_one_tile, how=how))
     count = 3 if card.task == "change" else 2
     rows = [
         [
@@ -261,20 +277,21 @@ def _maps(cube: _Cube, months: tuple[str, ...], card: ModelCard, model: str, sid
     return whole
 
 
-def _one_tile(stacks: list[Stack], card: ModelCard, model: str, core: int) -> Stack:
+def _one_tile(stacks: list[Stack], how: _How) -> Stack:
     """The stages' own layers of one tile, on whatever device this process has."""
     from cdscale import inference
     from cdscale.kernels import unpack_probability
     from cdscale.stages.maps import change_layers, urban_layers
 
-    network = models.load(card, device=inference.best_device(), folder=models.folder_of(model))
+    card, home = how.card, models.folder_of(how.model)
+    network = models.load(card, inference.best_device(), how.precision, home)
     pairs: Any = zip(stacks[::2], stacks[1::2], strict=True)
     blocks = [inference.Block(np.asarray(s2), np.asarray(s1)) for s2, s1 in pairs]
     if card.task == "change":
-        layers = change_layers(network, card, (blocks[0], blocks[1]), core)
+        layers = change_layers(network, card, (blocks[0], blocks[1]), how.core)
         names = ["change", "quality"]
     else:
-        layers, names = urban_layers(network, card, blocks[0], core), ["quality"]
+        layers, names = urban_layers(network, card, blocks[0], how.core), ["quality"]
     probability = unpack_probability(layers["probability"])
     return np.stack([probability, *(layers[name].astype(np.float32) for name in names)])
 

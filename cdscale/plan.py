@@ -19,7 +19,7 @@ from cdscale.spec.job import STORES, Job
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Stage, Task
-from cdscale.store import exists, grown, read_spec
+from cdscale.store import exists, grown, read_job, read_spec
 from cdscale.survey import Survey
 
 WORKER_BYTES = 850_000_000
@@ -61,6 +61,8 @@ def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
     spec = _with_earlier_pairs(spec)
     choices = {name: getattr(spec.models, name) for name in ("urban", "change")}
     cards = {name: _card(choice.card) for name, choice in choices.items() if choice is not None}
+    for name, card in cards.items():
+        card.refuse_precision(choices[name].precision, force=choices[name].force)
     table = None if refresh else _frozen_scenes(spec)
     if table is None:
         table = scenes.search(spec)
@@ -116,10 +118,9 @@ def _card(name: str) -> ModelCard:
 
 def _frozen_scenes(spec: RunSpec) -> SceneTable | None:
     """The table of an earlier run in the same folder, if it searched for the same."""
-    path = spec.folder / "run" / "job.json"
     try:
-        table = Job.model_validate_json(path.read_text(encoding="utf-8")).scenes
-    except (OSError, ValueError, SpecError):
+        table = read_job(spec.folder / "run").scenes
+    except (OSError, ValueError, SpecError, StoreError):
         return None
     return table if table.search == scenes.search_key(spec) else None
 
@@ -148,6 +149,8 @@ class StagePlan(Frozen):
     bytes_read: int
     bytes_written: int
     memory_per_task: int
+    memory_in_turn: int
+    """Of it, what only one task of a worker has at a time."""
     cpu_seconds: float
 
 
@@ -173,12 +176,16 @@ class Plan(Frozen):
     """About, after compression."""
     disk_free: int
     workers: int
+    lanes: int
+    """Tasks that each worker has in hand at once."""
     memory_per_worker: int
     seconds: float
     """About, on a local cluster of so many workers."""
 
 
-def price(job: Job, *, workers: int, memory: int, selection: Selection = EVERYTHING) -> Plan:
+def price(
+    job: Job, *, workers: int, memory: int, lanes: int = 1, selection: Selection = EVERYTHING
+) -> Plan:
     """What is left to do of a run, and what it takes.
 
     Parameters
@@ -189,6 +196,8 @@ def price(job: Job, *, workers: int, memory: int, selection: Selection = EVERYTH
         Workers of the cluster.
     memory : int
         Bytes of each.
+    lanes : int
+        Tasks that each has in hand at once.
     selection : Selection
         What of the run is wanted.
 
@@ -225,6 +234,7 @@ def price(job: Job, *, workers: int, memory: int, selection: Selection = EVERYTH
         bytes_written=sum(s.bytes_written for s in stages.values()),
         disk_free=_disk_free(job.spec.folder),
         workers=workers,
+        lanes=lanes,
         memory_per_worker=memory,
         seconds=round(sum(s.cpu_seconds for s in stages.values()) / workers, 1),
     )
@@ -253,6 +263,7 @@ def _price_stage(job: Job, stage: Stage, progress: Progress, survey: Survey) -> 
         bytes_read=read,
         bytes_written=int(todo * layout.shard_bytes * COMPRESSED),
         memory_per_task=_memory(job, stage, survey),
+        memory_in_turn=_in_turn(job, stage),
         cpu_seconds=round(seconds, 1),
     )
 
@@ -336,22 +347,31 @@ def _memory(job: Job, stage: Stage, survey: Survey) -> int:
     pixels = tile**2
     layout = job.layouts[stage]
     if stage is Stage.COMPOSE:
-        remote = any(scene.remote for scene in job.scenes.scenes)
-        under_way = pixels * REMOTE_BYTES_PER_PIXEL if remote else 0
         busiest = survey.busiest
         most = max(_optical_memory(job, busiest["s2"]), _radar_memory(job, busiest["s1"]))
-        return most + under_way + 2 * layout.shard_bytes
-    total = 2 * layout.shard_bytes
+        return most + _in_turn(job, stage) + 2 * layout.shard_bytes
+    total = 2 * layout.shard_bytes + _in_turn(job, stage)
     card = _card_of(job, stage)
     if card is not None:
         dates = 1 if stage is Stage.MAP else 2
         side = tile + 2 * card.halo
         bands = len(job.spec.cube.s2_bands) + len(card.s2_bands) + 2 * len(card.s1_bands)
-        window = job.core + 2 * card.halo
-        total += dates * side**2 * bands * 4 + window**2 * NETWORK_BYTES_PER_PIXEL
+        total += dates * side**2 * bands * 4
     if stage is Stage.CHANGE and "urban" in job.cards:
         total += pixels * len(job.spec.period) + 256 * tile * len(job.spec.period) * 32
     return total
+
+
+def _in_turn(job: Job, stage: Stage) -> int:
+    """Bytes that only one task of a worker has at a time, however many it has in hand.
+
+    What is on its way over a network is bounded for the process, and the device is one task's.
+    """
+    if stage is Stage.COMPOSE:
+        remote = any(scene.remote for scene in job.scenes.scenes)
+        return job.spec.grid.tile**2 * REMOTE_BYTES_PER_PIXEL if remote else 0
+    card = _card_of(job, stage)
+    return (job.core + 2 * card.halo) ** 2 * NETWORK_BYTES_PER_PIXEL if card is not None else 0
 
 
 def check(plan: Plan) -> None:
@@ -363,14 +383,18 @@ def check(plan: Plan) -> None:
         Naming the memory or the disk that is too small.
     """
     for stage, part in plan.stages.items():
-        need = part.memory_per_task + WORKER_BYTES
+        of_each = part.memory_per_task - part.memory_in_turn
+        need = plan.lanes * of_each + part.memory_in_turn + WORKER_BYTES
         if part.todo and need > plan.memory_per_worker:
+            many = plan.lanes > 1
+            tasks = f"{plan.lanes} {stage} tasks do" if many else f"a {stage} task does"
             raise PlanError(
                 explain(
-                    f"a {stage} task does not fit into a worker's memory",
+                    f"{tasks} not fit into a worker's memory",
                     expected=f"at least {need / 1e9:.1f} GB",
                     got=f"{plan.memory_per_worker / 1e9:.1f} GB",
-                    do="Raise workers.memory or lower grid.tile in the spec.",
+                    do="Raise workers.memory, or lower "
+                    f"{'workers.lanes or ' if many else ''}grid.tile, in the spec.",
                 )
             )
     if plan.bytes_written > plan.disk_free:

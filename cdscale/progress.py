@@ -259,12 +259,20 @@ class Progress:
             own["months"] = str(series) if "urban" in self.job.cards else str(series.first)
         cards = [self.job.cards[name] for name in names if name in self.job.cards]
         own["cards"] = [card.model_dump(mode="json", include=DECIDING) for card in cards]
-        return own
+        # Named where it is not what it has always been: maps in float32 stay what they are.
+        rough = {n: p for n, p in self._precisions.items() if n in names and p != "float32"}
+        return own | ({"precisions": rough} if rough else {})
 
     @cached_property
     def _composite(self) -> dict[str, Any]:
         # Which scenes are left out shows in the scenes that are there.
         return self.job.spec.cube.model_dump(mode="json", exclude={"exclude"})
+
+    @cached_property
+    def _precisions(self) -> dict[str, str]:
+        """In which each network maps."""
+        choices = {name: getattr(self.job.spec.models, name) for name in self.job.cards}
+        return {name: choice.precision for name, choice in choices.items() if choice is not None}
 
     @cached_property
     def _pairs(self) -> dict[Month, Month]:

@@ -18,10 +18,9 @@ from cdscale.integrity import Findings, clear_away
 from cdscale.months import Month
 from cdscale.progress import EVERYTHING, Progress, Selection
 from cdscale.publication import Publication
-from cdscale.spec.base import fingerprint
 from cdscale.spec.job import Job
 from cdscale.spec.task import Stage
-from cdscale.store import Ledger, Store, create, exists, lay_out_again, mend, write_json
+from cdscale.store import Ledger, Store, create, exists, keep_job, lay_out_again, mend
 from cdscale.window import Allowance, Outcome, Try, Watcher, Window
 
 __all__ = [
@@ -74,7 +73,8 @@ def carry_out(progress: Progress, cluster: str, watcher: Watcher) -> Outcome:
     """
     outcome, allowance = Outcome(), Allowance(progress.job)
     if not progress.finished:
-        with connect(cluster, progress.job.spec.workers) as place:
+        spec = progress.job.spec
+        with connect(cluster, spec.workers, spec.folder / "run") as place:
             for stage in progress.job.stages:
                 outcome.add(run_stage(progress, stage, place, watcher, allowance=allowance))
     return outcome
@@ -141,7 +141,7 @@ def prepared(job: Job, selection: Selection = EVERYTHING) -> Iterator[Progress]:
         for stage in job.stages:
             mend(job.store_path(stage))
         stores = {stage: _lay_out(job, stage) for stage in job.stages}
-        _keep_job(job)
+        keep_job(job)
         _sweep(stores.values())
         progress = Progress.of(job, selection)
         progress.start_over()
@@ -186,17 +186,6 @@ def _only_run(job: Job) -> Iterator[None]:
                 )
             ) from None
         yield
-
-
-def _keep_job(job: Job) -> None:
-    path = job.spec.folder / "run" / "job.json"
-    try:
-        kept = Job.model_validate_json(path.read_text(encoding="utf-8"))
-        same = fingerprint(kept) == fingerprint(job.public)
-    except (OSError, ValueError):
-        same = False
-    if not same:
-        write_json(path, job.public)
 
 
 def _sweep(stores: Iterable[Store]) -> None:

@@ -37,6 +37,9 @@ that the scheduler's memory does not grow with the run. When half of them have c
 is filled up at once, for a request of many tasks costs little more than one of one."""
 LONGEST_PAUSE = 30.0
 """Seconds before a task is tried again, at most."""
+TOGETHER_SECONDS = 0.02
+"""How long others may follow the first of several tasks that end at once: their receipts then come
+in one request."""
 SLOTS_SECONDS = 5.0
 """How long the number of slots is taken as it was: a cluster may grow and shrink meanwhile."""
 SLOW = 60.0
@@ -117,7 +120,7 @@ class Allowance:
         return ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Try:
     """One attempt at a task."""
 
@@ -303,6 +306,7 @@ class Window:
         """Futures that ended, but those that nobody waits for any more."""
         try:
             future = self._arrived.get(timeout=0.5)
+            time.sleep(TOGETHER_SECONDS)
             while True:
                 if future in self._flying:
                     yield future

@@ -12,7 +12,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from cdscale.cluster import Place, connect, worker_count, worker_memory
+from cdscale.cluster import Place, connect, worker_count, worker_lanes, worker_memory
 from cdscale.errors import UserError
 from cdscale.export.ledger import NAME, write_ledger
 from cdscale.export.report import write_report
@@ -43,11 +43,16 @@ class LogWatcher:
 
 
 @task(task_run_name="plan", cache_policy=NO_CACHE)
-def make_plan(spec: str, overrides: dict[str, str]) -> Job:
+def make_plan(spec: str, overrides: dict[str, str], cluster: str) -> Job:
     """The frozen job, priced; refuses what cannot fit before anything is read."""
     job = freeze(load_run(Path(spec), dict(overrides)))
     workers = job.spec.workers
-    plan = price(job, workers=worker_count(workers), memory=worker_memory(workers))
+    plan = price(
+        job,
+        workers=worker_count(workers),
+        memory=worker_memory(workers),
+        lanes=worker_lanes(cluster or job.spec.cluster, workers),
+    )
     check(plan)
     get_run_logger().info("plan: %s", plan.model_dump_json())
     return job
@@ -80,14 +85,16 @@ def monitor(spec: str, cluster: str = "", overrides: dict[str, str] | None = Non
     spec : str
         Path of a run's spec.
     cluster : str
-        ``local``, ``cuda``, ``slurm``, or a scheduler's address; by default as the spec says.
+        ``local``, ``cuda``, ``slurm``, ``kubernetes``, or a scheduler's address; by default as the
+        spec says.
     overrides : dict of str to str, optional
         ``area``, ``period`` or ``output`` in place of the spec's.
     """
-    job = make_plan(spec, overrides or {})
+    job = make_plan(spec, overrides or {}, cluster)
     whole, allowance = Outcome(), Allowance(job)
     broken: list[str] = []
-    with prepared(job), connect(cluster or job.spec.cluster, job.spec.workers) as place:
+    where, shared = cluster or job.spec.cluster, job.spec.folder / "run"
+    with prepared(job), connect(where, job.spec.workers, shared) as place:
         for stage in job.stages:
             for month in job.months(stage):
                 state = run_month(stage, month, place, allowance, return_state=True)

@@ -246,13 +246,16 @@ def pretend(job: Job, *stages: Stage, **changes: Any) -> None:
             ledger.write(receipt_of(task, mark, **changes))
 
 
-def thread_cluster(workers: int = 1, threads: int = 1) -> LocalCluster:
+def thread_cluster(
+    workers: int = 1, threads: int = 1, *, protocol: str = "tcp", security: Any = None
+) -> LocalCluster:
     """A cluster inside this process, reached by its address: no process, no import."""
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=threads,
         processes=False,
-        protocol="tcp",
+        protocol=protocol,
+        security=security,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         silence_logs=50,

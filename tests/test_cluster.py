@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import dask
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
+from distributed.security import Security
 
 from cdscale import cluster
-from cdscale.cluster import connect, worker_count, worker_memory
+from cdscale.cluster import connect, worker_count, worker_lanes, worker_memory
+from cdscale.cluster import place as places
+from cdscale.cluster.cut import scale
+from cdscale.cluster.gpus import Gpu, own_gpu, refuse_shared, uuid_of
 from cdscale.errors import PlanError, SpecError
-from cdscale.spec.run import Workers
+from cdscale.spec.run import GPU_LANES, Workers
 from tests.regions import thread_cluster
 
 ONE = Workers(count=1, memory="1GiB")
@@ -90,7 +98,7 @@ def test_a_cluster_whose_workers_have_gpus_is_known_by_them() -> None:
 def test_a_choice_that_is_none_is_refused(choice: str) -> None:
     with (
         pytest.raises(
-            SpecError, match="unknown cluster; expected local, cuda, slurm, or an address"
+            SpecError, match="expected local, cuda, slurm, kubernetes, or an address like tcp://10"
         ),
         connect(choice, ONE),
     ):
@@ -155,17 +163,33 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
-def test_slurm_jobs_are_workers_with_what_the_spec_says(slurm: Path) -> None:
+def test_slurm_jobs_are_workers_with_what_the_spec_says(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"queue": "long", "account": "land", "walltime": "02:00:00", "interface": "lo"}
     workers = Workers(count=2, memory="1GiB", gpu=True, options=options)
-    with connect("slurm", workers) as place:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    with connect("slurm", workers, shared) as place:
         place.client.wait_for_workers(2, timeout=60)
-        assert (place.slots, place.gpu) == (2, True)
+        assert (place.slots, place.gpu) == (6, True)
         assert place.client.submit(int, "7", resources=cluster.GPU).result(timeout=30) == 7
         assert place.dashboard.startswith("http://127.0.0.1:")
+        # Who has no key of this cluster sends it nothing.
+        address = place.client.scheduler_info()["address"]
+        assert address.startswith("tls://")
+        monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.3)
+        for way in (address, address.replace("tls://", "tcp://")):
+            with pytest.raises(PlanError, match="no Dask scheduler answers"), connect(way, ONE):
+                pass
+        (folder,) = shared.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert list(shared.iterdir()) == []
     scripts = slurm.read_text()
     assert scripts.count("#SBATCH -p long") == scripts.count("#SBATCH -A land") == 2
-    assert scripts.count("#SBATCH -t 02:00:00") == 2
+    assert scripts.count("#SBATCH -t 02:00:00") == scripts.count("--cpus-per-task=3") == 2
+    assert scripts.count("--nthreads 3 ") == scripts.count("--resources GPU=3") == 2
 
 
 def test_slurm_without_a_number_of_jobs_or_with_foreign_options_is_refused(slurm: Path) -> None:
@@ -182,13 +206,307 @@ def test_slurm_without_a_number_of_jobs_or_with_foreign_options_is_refused(slurm
         pass
 
 
+def test_a_scheduler_with_certificates_is_reached_with_those_of_dasks_settings(
+    tmp_path: Path,
+) -> None:
+    security = Security.temporary()
+    role = security.get_tls_config_for_role("client")
+    for name in ("ca_file", "cert", "key"):
+        (tmp_path / name).write_text(role[name])
+    tls = "distributed.comm.tls"
+    settings = {f"{tls}.client.{name}": str(tmp_path / name) for name in ("cert", "key")}
+    settings[f"{tls}.ca-file"] = str(tmp_path / "ca_file")
+    with thread_cluster(security=security, protocol="tls") as there:
+        with (
+            pytest.raises(PlanError, match=r"Name its certificates in Dask's settings"),
+            connect(there.scheduler_address, ONE),
+        ):
+            pass
+        with (
+            dask.config.set(settings),
+            connect(there.scheduler_address, ONE) as place,
+        ):
+            assert place.client.submit(int, "7").result() == 7
+
+
+class Scaled:
+    """A cluster that notes how large it is to be."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def scale(self, count: int) -> None:
+        self.asked.append(count)
+
+    def adapt(self, **range_: int) -> None:
+        self.asked.append(range_)
+
+
+def test_a_cluster_may_follow_what_there_is_to_do() -> None:
+    there: Any = Scaled()
+    scale(there, Workers(count=8))
+    scale(there, Workers(count=8, at_least=2))
+    assert there.asked == [8, {"minimum": 2, "maximum": 8}]
+    with pytest.raises(ValueError, match=r"at_least \(9\) is more than count \(8\)"):
+        Workers(count=8, at_least=9)
+
+
+# -------------------------------------------------------------------------------------- Kubernetes
+
+
+class FakeKube(LocalCluster):
+    """The operator's cluster manager: notes what it is asked for, and is a cluster in here."""
+
+    given: ClassVar[list[dict[str, Any]]] = []
+    ended: ClassVar[list[str]] = []
+
+    def __init__(
+        self,
+        *,
+        namespace: str | None = None,
+        custom_cluster_spec: dict[str, Any] | None = None,
+        quiet: bool = False,
+    ) -> None:
+        assert custom_cluster_spec is not None
+        self.given.append({"namespace": namespace, "spec": custom_cluster_spec["spec"]})
+        super().__init__(
+            n_workers=1,
+            processes=False,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=50,
+        )
+
+    def adapt(self, **range_: Any) -> Any:  # type: ignore[override]
+        self.given[-1] |= range_
+
+    def __exit__(self, *error: Any) -> None:
+        self.ended.append(self.scheduler_address)
+        super().__exit__(*error)
+
+
+def make_cluster_spec(name: str, *, image: str, n_workers: int, **rest: Any) -> dict[str, Any]:
+    """The parts of what the operator's own function makes that matter here."""
+
+    def pod(kind: str) -> dict[str, Any]:
+        return {"containers": [{"name": kind, "image": image, "args": [f"dask-{kind}"], **rest}]}
+
+    worker = {"replicas": n_workers, "spec": pod("worker")}
+    return {"metadata": {"name": name}, "spec": {"worker": worker, "scheduler": {"spec": pod("s")}}}
+
+
+@pytest.fixture
+def kube(monkeypatch: pytest.MonkeyPatch) -> type[FakeKube]:
+    """A machine from which a Kubernetes cluster with the operator is reached."""
+    operator: Any = ModuleType("dask_kubernetes.operator")
+    operator.KubeCluster, operator.make_cluster_spec = FakeKube, make_cluster_spec
+    server: Any = ModuleType("kr8s")
+    server.api = lambda: SimpleNamespace(version=dict)
+    for name, module in (("dask_kubernetes.operator", operator), ("kr8s", server)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "dask_kubernetes", ModuleType("dask_kubernetes"))
+    monkeypatch.setattr(FakeKube, "given", [])
+    monkeypatch.setattr(FakeKube, "ended", [])
+    return FakeKube
+
+
+def test_pods_are_workers_with_what_the_spec_says(kube: type[FakeKube]) -> None:
+    volume = {"name": "out", "persistentVolumeClaim": {"claimName": "cubes"}}
+    options = {
+        "image": "here/cdscale:gpu",
+        "namespace": "land",
+        "env": {"AWS_REGION": "eu"},
+        "env_from": [{"secretRef": {"name": "keys"}}],
+        "volumes": [volume],
+        "volume_mounts": [{"name": "out", "mountPath": "/data"}],
+        "limits": {"cpu": "8"},
+    }
+    workers = Workers(count=4, at_least=2, memory="1GiB", gpu=True, options=options)
+    with connect("kubernetes", workers) as place:
+        assert place.gpu
+        assert kube.ended == []
+        assert place.client.submit(int, "7").result() == 7
+    assert len(kube.ended) == 1
+    (given,) = kube.given
+    assert (given["namespace"], given["minimum"], given["maximum"]) == ("land", 2, 4)
+    assert given["spec"]["worker"]["replicas"] == 2
+    pod = given["spec"]["worker"]["spec"]
+    (container,) = pod["containers"]
+    command = " ".join(container["args"])
+    assert command.startswith("dask worker --name $(DASK_WORKER_NAME) ")
+    assert "--nthreads 3 --memory-limit 1073741824" in command
+    assert "--resources GPU=3" in command
+    assert container["image"] == "here/cdscale:gpu"
+    limits = {"memory": "1073741824", "nvidia.com/gpu": "1", "cpu": "8"}
+    assert container["resources"]["limits"] == limits
+    assert {"name": "AWS_REGION", "value": "eu"} in container["env"]
+    assert container["envFrom"] == options["env_from"]
+    assert pod["volumes"] == [volume]
+    assert container["volumeMounts"] == options["volume_mounts"]
+    (scheduler,) = given["spec"]["scheduler"]["spec"]["containers"]
+    assert scheduler["resources"] == {}  # no GPU for it
+    assert scheduler["args"][:2] == ["dask", "scheduler"]
+
+
+def test_pods_without_a_gpu_take_one_task_each(kube: type[FakeKube]) -> None:
+    with connect("kubernetes", Workers(count=4, options={"image": "x"})) as place:
+        assert not place.gpu
+    (given,) = kube.given
+    assert "minimum" not in given
+    assert given["spec"]["worker"]["replicas"] == 4
+    (container,) = given["spec"]["worker"]["spec"]["containers"]
+    assert "GPU" not in " ".join(container["args"])
+    assert container["args"][container["args"].index("--nthreads") + 1] == "1"
+    assert container["resources"]["limits"].keys() == {"memory"}
+
+
+@pytest.mark.parametrize(
+    ("workers", "error", "said"),
+    [
+        (Workers(options={"image": "x"}), SpecError, r"workers\.count says how many pods"),
+        (Workers(count=1), SpecError, r"workers\.options\.image says what the pods run"),
+        (
+            Workers(count=1, options={"image": "x", "custom_cluster_spec": "y"}),
+            PlanError,
+            "takes no workers like these.*unknown: custom_cluster_spec",
+        ),
+    ],
+    ids=["count", "image", "options"],
+)
+def test_pods_that_are_not_told_enough_are_refused(
+    kube: type[FakeKube], workers: Workers, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said), connect("kubernetes", workers):
+        pass
+    assert kube.given == []
+
+
+def test_no_kubernetes_is_said(kube: type[FakeKube], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Workers(count=1, options={"image": "x"})
+
+    def nobody() -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(sys.modules["kr8s"], "api", nobody)
+    with (
+        pytest.raises(PlanError, match="a cluster with the Dask operator.*nobody there"),
+        connect("kubernetes", one),
+    ):
+        pass
+    assert kube.given == []
+    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", None)
+    with (
+        pytest.raises(PlanError, match=r"pip install 'cdscale\[kubernetes\]'"),
+        connect("kubernetes", one),
+    ):
+        pass
+
+
+# -------------------------------------------------------------------------------------------- GPUs
+
+SMI = "0, GPU-aaa\n1, GPU-bbb\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "said", "uuid"),
+    [
+        ("0", SMI, "GPU-aaa"),
+        ("1", SMI, "GPU-bbb"),
+        ("GPU-b", SMI, "GPU-bbb"),  # cut short
+        ("GPU-ccc", "", "GPU-ccc"),  # it says it itself
+        ("MIG-1-2", SMI, "MIG-1-2"),
+        ("0", "", ""),
+        ("", SMI, ""),
+        ("7", SMI, ""),
+        ("0", "No devices were found\n", ""),
+    ],
+)
+def test_a_gpu_is_known_by_its_uuid(first: str, said: str, uuid: str) -> None:
+    assert uuid_of(first, said) == uuid
+
+
+def test_a_worker_says_which_gpu_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nprintf '0, GPU-aaa\\n1, GPU-bbb\\n'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    assert own_gpu() == Gpu(socket.gethostname(), os.getpid(), "GPU-bbb")
+    smi.write_text("#!/bin/sh\nexit 9\n")
+    assert own_gpu().uuid == ""
+
+
+def test_workers_on_one_gpu_are_refused() -> None:
+    apart = {"a": Gpu("h", 1, "GPU-a"), "b": Gpu("h", 2, "GPU-b"), "c": Gpu("i", 1, "")}
+    refuse_shared(apart | {"d": Gpu("i", 2, "")})
+    with pytest.raises(PlanError, match="same GPU, GPU-a; .*process 1 on h, and process 9 on i"):
+        refuse_shared(apart | {"d": Gpu("i", 9, "GPU-a")})
+
+
+def same_gpu() -> Gpu:
+    return Gpu("here", 1, "GPU-a")
+
+
+def unknown_gpu() -> Gpu:
+    return Gpu("here", 1, "")
+
+
+def test_workers_are_asked_for_their_gpus_when_they_come(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        dask.config.set({"distributed.worker.resources": {"GPU": 1}}),
+        thread_cluster() as there,
+    ):
+        monkeypatch.setattr(places, "own_gpu", unknown_gpu)
+        with connect(there.scheduler_address, ONE) as place:
+            assert place.gpu
+        assert "1 workers cannot tell which GPU is theirs" in caplog.text
+        monkeypatch.setattr(places, "own_gpu", same_gpu)
+        with connect(there.scheduler_address, ONE) as place:
+            assert place.slots == 1
+            there.scale(2)
+            place.client.wait_for_workers(2, timeout=20)
+            with pytest.raises(PlanError, match="two workers were given the same GPU, GPU-a"):
+                _ = place.slots
+        with (
+            pytest.raises(PlanError, match="two workers were given the same GPU"),
+            connect(there.scheduler_address, ONE),
+        ):
+            pass
+
+
+DRIVER = """
+import sys
+from cdscale import cli, models, plan, run
+from cdscale.cluster import connect
+from cdscale.spec.run import Workers
+
+if __name__ == "__main__":
+    models.load_card(models.list_cards()[0].name)
+    with connect("local", Workers(count=1, memory="1GiB")):
+        print(sorted({"torch", "pynvml"} & sys.modules.keys()))
+"""
+
+
+def test_the_driver_has_not_touched_a_gpu_when_its_workers_are_there(tmp_path: Path) -> None:
+    """One that has takes memory from the worker whose GPU it is."""
+    (tmp_path / "driver.py").write_text(DRIVER)
+    program = [sys.executable, str(tmp_path / "driver.py")]
+    said = subprocess.run(program, capture_output=True, text=True, check=True, timeout=100)
+    assert said.stdout.strip() == "[]"
+
+
 @pytest.mark.gpu
 def test_one_worker_for_each_gpu() -> None:
     if not Path("/dev/nvidiactl").exists():
         pytest.skip("no GPU here")
     with connect("cuda", ONE) as place:
         assert place.gpu
-        assert place.slots >= 1
+        assert place.slots == GPU_LANES * len(place.client.nthreads())
 
 
 @pytest.mark.parametrize(
@@ -207,3 +525,18 @@ def test_memory_that_does_not_read_is_refused(text: str) -> None:
 def test_workers_are_as_many_as_asked_for_or_one_for_each_core() -> None:
     assert worker_count(Workers(count=3)) == 3
     assert 1 <= worker_count(Workers()) <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("choice", "workers", "lanes"),
+    [
+        ("local", Workers(), 1),
+        ("cuda", Workers(), GPU_LANES),
+        ("slurm", Workers(gpu=True), GPU_LANES),
+        ("tcp://there:8786", Workers(lanes=2), 2),
+    ],
+)
+def test_lanes_are_told_before_there_is_a_cluster(
+    choice: str, workers: Workers, lanes: int
+) -> None:
+    assert worker_lanes(choice, workers) == lanes

@@ -87,14 +87,12 @@ def test_a_scene_is_mapped_as_the_pipeline_maps_a_block(oscd: Path, change: str)
     own = mapper(change)
     halo = own.card.halo
     around = ((0, 0), (halo, halo), (halo, halo))
+
+    def wide(layer: str, *bands: str) -> np.ndarray:
+        return np.pad(sample.read(layer, bands), around, constant_values=np.nan)
+
     before, after = (
-        Block(
-            *(
-                np.pad(sample.read(layer, bands), around, constant_values=np.nan)
-                for layer, bands in ((when, ("B04", "B08")), (f"s1_{when}_59", ("vv",)))
-            )
-        )
-        for when in ("before", "after")
+        Block(wide(when, "B04", "B08"), wide(f"s1_{when}_59", "vv")) for when in ("before", "after")
     )
     expected = predict_change(own.network, own.card, before, after, Tiling(core=64))
     np.testing.assert_allclose(own.change(sample), expected, rtol=0, atol=5e-6)

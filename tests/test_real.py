@@ -27,12 +27,12 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 CLEAR = (4, 5, 6, 7, 11)
 
 
-def perform_all(job: Job) -> None:
+def perform_all(job: Job, maps: int | None = None) -> None:
     """A whole run in this process."""
     with prepared(job):
         for stage in job.stages:
-            ready = Progress(job, Ledger(job.ledger_folder)).agenda(stage).ready
-            for task, mark in ready.items():
+            ready = list(Progress(job, Ledger(job.ledger_folder)).agenda(stage).ready.items())
+            for task, mark in ready[: maps if stage == Stage.CHANGE else None]:
                 perform(task, job, mark)
 
 
@@ -45,9 +45,9 @@ def test_a_city_from_the_catalogue_to_the_map(
     monkeypatch.setattr(oscd_cities, "IMAGES", data_root / "oscd" / oscd_cities.IMAGES.name)
     monkeypatch.setattr(oscd_cities, "LABELS", data_root / "oscd" / oscd_cities.LABELS.name)
     spec = oscd_cities.spec_of("rennes", tmp_path)
-    perform_all(freeze(spec))
+    perform_all(freeze(spec), maps=2)  # of four tiles
     counts = oscd_cities.compare("rennes", spec.folder / "change.zarr")
-    assert sum(counts) > 4000
+    assert sum(counts) > 2000
     assert counts.figures["f1"] > 0.5
     assert counts.figures["recall"] > 0.4
 

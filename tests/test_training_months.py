@@ -383,8 +383,8 @@ def test_months_are_mapped_as_the_finished_network_will(
     monkeypatch.setattr(maps, "CORE", 48)
     np.testing.assert_allclose(map_month(network, s1, s2, seen, how), whole, atol=1e-5)
     around = ((0, 0), (card.halo, card.halo), (card.halo, card.halo))
-    parts = (np.pad(x.numpy(), around, constant_values=np.nan) for x in (s2, s1))
-    found = predict_urban(network, card, Block(*parts))
+    wide_s2, wide_s1 = (np.pad(x.numpy(), around, constant_values=np.nan) for x in (s2, s1))
+    found = predict_urban(network, card, Block(wide_s2, wide_s1))
     np.testing.assert_allclose(found.probability_YX, whole, atol=1e-5)
 
 

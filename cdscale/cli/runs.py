@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cdscale.cli.app import INCOMPLETE, AsJson, app
-from cdscale.cluster import check_choice, worker_count, worker_memory
+from cdscale.cluster import check_choice, worker_count, worker_lanes, worker_memory
 from cdscale.display import (
     err,
     out,
@@ -55,7 +55,8 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Price a run before it starts, and refuse what cannot fit."""
-    priced = _price(freeze(_load(spec, area, period, output)), Selection())
+    job = freeze(_load(spec, area, period, output))
+    priced = _price(job, Selection(), job.spec.cluster)
     if as_json:
         print_json(priced)
     else:
@@ -63,9 +64,15 @@ def plan(
     check(priced)
 
 
-def _price(job: Job, selection: Selection) -> Plan:
-    count, memory = worker_count(job.spec.workers), worker_memory(job.spec.workers)
-    return price(job, workers=count, memory=memory, selection=selection)
+def _price(job: Job, selection: Selection, cluster: str) -> Plan:
+    workers = job.spec.workers
+    return price(
+        job,
+        workers=worker_count(workers),
+        memory=worker_memory(workers),
+        lanes=worker_lanes(cluster, workers),
+        selection=selection,
+    )
 
 
 @app.command()
@@ -77,7 +84,8 @@ def run(
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="local, cuda, slurm, or a scheduler's address; by default as the spec says.",
+            help="local, cuda, slurm, kubernetes, or a scheduler's address; by default as the "
+            "spec says.",
             metavar="WHERE",
         ),
     ] = None,
@@ -128,7 +136,7 @@ def run_job(
 
     check_choice(cluster)
     job = freeze(spec, refresh=refresh)
-    priced = _price(job, selection)
+    priced = _price(job, selection, cluster)
     show_plan(priced)
     check(priced)
     todo = any(stage.todo for stage in priced.stages.values())

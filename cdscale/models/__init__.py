@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cdscale.errors import ModelError, SpecError, explain
 from cdscale.models.families import FAMILIES, Family, family_of
-from cdscale.spec.card import ModelCard, card_path
+from cdscale.spec.card import ModelCard, Precision, card_path
 
 if TYPE_CHECKING:
     from torch import nn
-
-Precision = Literal["float32", "bfloat16"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the cards and weights that come with the package."""
@@ -120,7 +118,9 @@ def load(
     device : str
         As torch names it.
     precision : {"float32", "bfloat16"}
-        Of weights and activations.
+        Of the arithmetic inside; weights, what goes in and what comes out are float32. In float32
+        on a CPU the network is as it was built; elsewhere it is made ready to map
+        (:mod:`cdscale.models.mapping`).
     folder : Path
         Where the weights' file stands.
 
@@ -143,9 +143,10 @@ def sha256_of(path: Path) -> str:
 
 
 def _load(card: ModelCard, device: str, precision: Precision, folder: Path) -> nn.Module:
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
+
+    from cdscale.models.mapping import ready
 
     path = folder / Path(card.weights).name
     try:
@@ -178,7 +179,7 @@ def _load(card: ModelCard, device: str, precision: Precision, folder: Path) -> n
         raise ModelError(
             explain(f"model {card.name}: {path.name} does not fit its network", got=str(err)[:300])
         ) from None
-    return network.to(device=torch.device(device), dtype=getattr(torch, precision)).eval()
+    return ready(network, device, precision)
 
 
 __all__ = [
@@ -186,6 +187,7 @@ __all__ = [
     "WEIGHTS",
     "Family",
     "ModelCard",
+    "Precision",
     "SpecError",
     "build",
     "family_of",

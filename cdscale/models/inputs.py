@@ -5,7 +5,7 @@ Shape suffixes: ... any leading axes, C channel (S2 band or S1 polarisation), Y 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,10 @@ POWER_FLOOR = 1e-10
 """Backscatter is held above this (-100 dB) before the logarithm."""
 FLAT = 1e-6
 """Standard deviation of a band that holds nothing."""
+
+
+Sums = tuple[Tensor, Tensor, Tensor]
+"""Number of pixels that are there, their mean, and the sum of squares around it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Pair:
 def absent(x_CYX: Tensor) -> Tensor:
     """Boolean (..., 1, Y, X): a pixel is absent as soon as one of its channels is."""
     return torch.isnan(x_CYX).any(dim=-3, keepdim=True)
+
+
+def planes_of(x_CYX: Tensor) -> list[Tensor]:
+    """Channels, each (..., 1, Y, X), as views."""
+    return [x_CYX[..., c : c + 1, :, :] for c in range(x_CYX.shape[-3])]
 
 
 @dataclass(frozen=True)
@@ -67,52 +76,79 @@ def s2_moments(s2_CYX: Tensor, rule: Normalisation) -> Moments:
     rule : Normalisation
         Whose they are.
     """
+    return s2_moments_of(planes_of(s2_CYX), rule)
+
+
+def s2_moments_of(planes: Iterable[Tensor], rule: Normalisation) -> Moments:
+    """:func:`s2_moments` of an image whose bands, (..., 1, Y, X), come one by one, twice."""
     if rule.s2_standardise == "training":
         mean, std = (torch.tensor(v)[:, None, None] for v in (rule.s2_mean, rule.s2_std))
         return Moments(mean, std)
     joint = rule.s2_standardise == "image_scalar"
-    return _moments(s2_CYX, lambda x: x.clamp(*rule.s2_clip), joint=joint)
+    return _moments(planes, lambda x: x.clamp(*rule.s2_clip), joint=joint)
 
 
 def s1_moments(s1_CYX: Tensor, rule: Normalisation) -> Moments:
     """Those by which scaled backscatter is standardised: of this image, or 0 and 1."""
+    return s1_moments_of(planes_of(s1_CYX), rule)
+
+
+def s1_moments_of(planes: Iterable[Tensor], rule: Normalisation) -> Moments:
+    """:func:`s1_moments` of an image whose polarisations come one by one, twice."""
     if rule.s1_standardise == "none":
         return Moments(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
-    return _moments(s1_CYX, lambda x: _scaled(x, rule))
+    return _moments(planes, lambda x: _scaled(x, rule))
 
 
-def _moments(x_CYX: Tensor, scale: Callable[[Tensor], Tensor], *, joint: bool = False) -> Moments:
+def _moments(
+    planes: Iterable[Tensor], scale: Callable[[Tensor], Tensor], *, joint: bool = False
+) -> Moments:
     """Of the pixels that are there, once scaled; of each channel, or joint of all.
 
     Channel by channel, since an image may be as large as memory allows, and in float64: sums over
     millions of pixels lose float32.
     """
-    if x_CYX.shape[-3] == 0:
+    sums = _joint_sums(planes, scale) if joint else [_own_sums(scale(p)) for p in planes]
+    if not sums:
         return Moments(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
-    planes = [x_CYX[..., c : c + 1, :, :] for c in range(x_CYX.shape[-3])]
-    sums = [_sums(scale(plane), 0.0) for plane in planes]
-    count, total = (torch.cat(part, dim=-3) for part in zip(*sums, strict=True))
-    if joint:
-        count, total = (part.sum(dim=-3, keepdim=True) for part in (count, total))
-    mean = total / count.clamp_min(1)
-    means = mean.unbind(-3) if not joint else [mean.squeeze(-3)] * len(planes)
-    squares = [
-        _sums(scale(plane), own[..., None, :, :], power=2)[1]
-        for plane, own in zip(planes, means, strict=True)
-    ]
-    square = torch.cat(squares, dim=-3)
-    if joint:
-        square = square.sum(dim=-3, keepdim=True)
+    count, mean, square = (torch.cat(part, dim=-3) for part in zip(*sums, strict=True))
     std = (square / count.clamp_min(1)).sqrt()
     # A band without contrast, or without a pixel, says nothing: it enters as zero.
     return Moments(mean, torch.where(std < FLAT, torch.inf, std))
 
 
-def _sums(plane: Tensor, less: Tensor | float, power: int = 1) -> tuple[Tensor, Tensor]:
-    """Number of pixels that are there, and their sum less something, to a power."""
-    seen = torch.isfinite(plane)
-    there = (plane.double() - less).masked_fill(~seen, 0.0) ** power
-    return seen.sum(dim=(-2, -1), keepdim=True), there.sum(dim=(-2, -1), keepdim=True)
+def _joint_sums(planes: Iterable[Tensor], scale: Callable[[Tensor], Tensor]) -> list[Sums]:
+    """Those of all channels together; none where there is no channel."""
+    sums = [_sums(scale(plane)) for plane in planes]
+    if not sums:
+        return []
+    count, total = (torch.cat(part, dim=-3).sum(-3, True) for part in zip(*sums, strict=True))
+    mean = total / count.clamp_min(1)
+    squares = [_sums(scale(plane), mean)[1] for plane in planes]
+    return [(count, mean, torch.cat(squares, dim=-3).sum(-3, keepdim=True))]
+
+
+def _own_sums(plane: Tensor) -> Sums:
+    """Those of one channel, which is made once."""
+    count, total = _sums(plane)
+    mean = total / count.clamp_min(1)
+    return count, mean, _sums(plane, mean)[1]
+
+
+def _sums(plane: Tensor, around: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Number of pixels that are there, and their sum; or the sum of squares around something.
+
+    In one array of float64, which for a large image is most of what this takes.
+    """
+    gone = ~torch.isfinite(plane)
+    there = plane.to(torch.float64, copy=True)
+    if around is not None:
+        there = there.sub_(around)
+    there = there.masked_fill_(gone, 0.0)
+    if around is not None:
+        there = there.square_()
+    count = (~gone).sum(dim=(-2, -1), keepdim=True)
+    return count, there.sum(dim=(-2, -1), keepdim=True)
 
 
 def s2_input(s2_CYX: Tensor, rule: Normalisation, moments: Moments | None = None) -> Tensor:

@@ -15,6 +15,10 @@ from cdscale.spec.base import Frozen
 S1_DB_RANGE = (-25.0, 0.0)
 Tta = Literal["none", "d4"]
 """Test-time augmentation: none, or the mean over the eight orientations of a square."""
+Precision = Literal["float32", "bfloat16"]
+"""Of the arithmetic inside a network; what goes in and what comes out is float32."""
+MOST_DISAGREEMENT = 1e-4
+"""Share of pixels that bfloat16 may decide otherwise than float32, and no more."""
 
 
 class Normalisation(Frozen):
@@ -49,6 +53,21 @@ class Training(Frozen):
     """True: the network has never seen a real pixel, and refuses real cubes unless forced."""
 
 
+class Rounding(Frozen):
+    """What bfloat16 costs a network, measured: its maps beside those of float32."""
+
+    argmax_disagreement: float = Field(ge=0, le=1)
+    """Share of the mapped pixels that lie on the other side of the card's threshold."""
+    largest_difference: float = Field(ge=0, le=1)
+    """Of any pixel's probability."""
+    pixels: int = Field(ge=1)
+    """Of how many."""
+    data: str
+    """Of what."""
+    command: str
+    """That measured it."""
+
+
 class ModelCard(Frozen):
     """Everything about a network but its weights; refuses a cube that does not match it."""
 
@@ -81,6 +100,8 @@ class ModelCard(Frozen):
     classes: dict[int, str]
     training: Training
     accuracy: dict[str, Any]
+    bfloat16: Rounding | None = None
+    """What mapping in bfloat16 costs; None: nobody has measured it."""
     limits: tuple[str, ...]
 
     @model_validator(mode="after")
@@ -132,6 +153,31 @@ class ModelCard(Frozen):
                     f"model {self.name} was trained on simulated data only and refuses real scenes",
                     do="Set `force: true` beside the model in the spec to map with it all the "
                     "same; every product will then say so.",
+                )
+            )
+
+    def refuse_precision(self, precision: Precision, *, force: bool) -> None:
+        """Raise unless the network may map in this precision: by its card, or because it is forced.
+
+        Raises
+        ------
+        ModelError
+            When bfloat16 decides more than one pixel in ten thousand otherwise, or nobody has
+            measured how many.
+        """
+        if precision == "float32" or force:
+            return
+        found = self.bfloat16
+        if found is None or found.argmax_disagreement > MOST_DISAGREEMENT:
+            share = "none stated" if found is None else f"{found.argmax_disagreement:.2g}"
+            raise ModelError(
+                explain(
+                    f"model {self.name} may not map in bfloat16: share of pixels that it decides "
+                    "otherwise than float32",
+                    expected=f"at most {MOST_DISAGREEMENT:g} in its card",
+                    got=share,
+                    do="Map in float32, or set `force: true` beside the model; "
+                    "`python -m benchmarks.precision` measures the share.",
                 )
             )
 

@@ -15,12 +15,15 @@ from cdscale.errors import SpecError, explain
 from cdscale.grid import Area, Bounds, Grid, Tile, Window, choose_preset
 from cdscale.months import Month, Months
 from cdscale.spec.base import Frozen, read_yaml
+from cdscale.spec.card import Precision
 from cdscale.spec.cube import MonthsText
 from cdscale.spec.profile import CollectionProfile, load_profile
 
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 """The ten bands of 10 and 20 m: L1C and every L2A catalogue have them."""
 S1_BANDS = ("vv", "vh")
+GPU_LANES = 3
+"""Tasks in hand on a GPU: one is read, one is on the device, one is written."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -98,8 +101,12 @@ class ModelChoice(Frozen):
     """A network by the name of its card, or by the path of a card of one's own."""
 
     card: str
+    precision: Precision = "float32"
+    """Of the arithmetic inside the network; ``bfloat16`` is faster where the processor has it, and
+    refused where its card says that it decides too many pixels otherwise, or does not say."""
     force: bool = False
-    """Map real scenes with weights trained on simulated data; every product then says so."""
+    """Map real scenes with weights trained on simulated data; every product then says so. Or map
+    in a precision that the card does not speak for."""
 
 
 class ChangeChoice(ModelChoice):
@@ -118,19 +125,36 @@ class Models(Frozen):
 
 
 class Workers(Frozen):
-    """How a local cluster is cut, and how hard a task is tried."""
+    """How a cluster that a run starts is cut, and how hard a task is tried."""
 
     count: int = Field(default=0, ge=0)
-    """0: one per core."""
+    """0: one per core, on a local cluster; jobs of a batch system and pods need a number."""
+    at_least: int = Field(default=0, ge=0)
+    """Of jobs of a batch system and of pods: as many are kept although there is little to do, and
+    no more than ``count`` are started. 0: always ``count``."""
+    lanes: int = Field(default=0, ge=0, le=16)
+    """Tasks that a worker has in hand at once, one of them on the device while others read and
+    write. 0: one on processors, where any work takes a core, and three where workers have a GPU."""
     memory: str = "4GiB"
-    """Of each worker."""
+    """Of each worker; all of its lanes have to fit."""
     gpu: bool = False
-    """Of workers in SLURM jobs: each has a GPU, which tasks with a network ask for."""
+    """Of workers in jobs and in pods: each has a GPU, which tasks with a network ask for."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Of SLURM jobs, as ``dask_jobqueue.SLURMCluster`` takes them: ``queue``, ``account``,
-    ``walltime``, ``job_extra_directives`` and so on."""
+    ``walltime``, ``job_extra_directives`` and so on. Of pods on Kubernetes: ``image``, ``env`` and
+    so on; see :data:`cdscale.cluster.POD_OPTIONS`."""
     retries: int = Field(default=2, ge=0)
     """Further tries of a task after an error that may pass."""
+
+    @model_validator(mode="after")
+    def _range_is_one(self) -> Workers:
+        if self.at_least > self.count:
+            raise ValueError(f"at_least ({self.at_least}) is more than count ({self.count})")
+        return self
+
+    def lanes_on(self, *, gpu: bool) -> int:
+        """Lanes of workers that have a GPU, or have none."""
+        return self.lanes or (GPU_LANES if gpu else 1)
 
 
 class Budget(Frozen):
@@ -161,8 +185,8 @@ class RunSpec(Frozen):
     models: Models = Models()
     output: str
     cluster: str = "local"
-    """Where tasks run, unless the command says otherwise: ``local``, ``cuda``, ``slurm``, or the
-    address of a scheduler."""
+    """Where tasks run, unless the command says otherwise: ``local``, ``cuda``, ``slurm``,
+    ``kubernetes``, or the address of a scheduler."""
     workers: Workers = Workers()
     budget: Budget = Budget()
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Literal
+from threading import Lock
+from typing import Any, Literal
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 from shapely.geometry.base import BaseGeometry
 
 from cdscale.months import Month
@@ -19,6 +20,10 @@ from cdscale.spec.profile import Access
 
 FOOTPRINT_MARGIN = 0.01
 """Degrees by which the footprint of a catalogue may be too small; they are drawn coarsely."""
+
+
+MONTHS_HELD = 2
+"""Whose scenes a worker holds: where one month ends and the next begins it is at both."""
 
 
 class Asset(Frozen):
@@ -178,6 +183,42 @@ class SceneTable(Frozen):
             self._aside[month] = items, shapely.STRtree([item.polygon for item in items])
         items, tree = self._aside[month]
         return tuple(items[i] for i in sorted(tree.query(footprint, predicate="intersects")))
+
+
+class TableByMonth(SceneTable):
+    """A table for who does tasks: it reads the scenes of a month when one is first asked for.
+
+    Of a continent the whole table takes gigabytes, and a worker is at one month at a time. As a
+    whole it cannot be looked through: it has no ``scenes``, and nothing that was set aside.
+    """
+
+    _read: Callable[[Month], tuple[Scene, ...]] = PrivateAttr()
+    _all_simulated: bool = PrivateAttr()
+    _lock: Lock = PrivateAttr(default_factory=Lock)
+
+    @classmethod
+    def reading(
+        cls, search: str, read: Callable[[Month], tuple[Scene, ...]], *, simulated: bool
+    ) -> TableByMonth:
+        """A table whose months come from a function, in the order of the whole table."""
+        known: dict[str, Any] = {"search": search}
+        table = cls.model_construct(**known)
+        table._read, table._all_simulated = read, simulated
+        return table
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every scene is simulated, those of other months too."""
+        return self._all_simulated
+
+    def _of(self, month: Month) -> tuple[tuple[Scene, ...], shapely.STRtree]:
+        with self._lock:
+            if month not in self._months:
+                while len(self._months) >= MONTHS_HELD:
+                    del self._months[next(iter(self._months))]
+                scenes = tuple(scene for scene in self._read(month) if scene.serves(month))
+                self._months[month] = scenes, shapely.STRtree([s.polygon for s in scenes])
+            return self._months[month]
 
 
 LONGEST_PASS = timedelta(minutes=30)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
@@ -19,10 +20,12 @@ import numpy as np
 from cdscale.pixels import Reader, make_reader
 from cdscale.spec.job import Job
 from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.stages import lanes
 from cdscale.stages.cube import compose
+from cdscale.stages.ending import ended_without_gpu
 from cdscale.stages.maps import detect_change, map_urban
 from cdscale.stages.work import Blocks, Work
-from cdscale.store import Ledger, Store
+from cdscale.store import Ledger, Store, read_job_by_month
 
 __all__ = ["VERBS", "compose", "detect_change", "map_urban", "perform", "perform_from"]
 
@@ -35,6 +38,8 @@ VERBS: dict[Stage, Callable[[Work], None]] = {
 
 def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None) -> Receipt:
     """Do one task: make its blocks, write its shards, then its receipt.
+
+    Several may be under way in one process, on threads of their own; see ``lanes``.
 
     Parameters
     ----------
@@ -54,7 +59,14 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
     """
     started = time.perf_counter()
     work = Work(task, job, reader or make_reader(job.spec.reader))
-    VERBS[task.stage](work)
+    with lanes.in_hand() as lane:
+        VERBS[task.stage](work)
+        return _keep(work, fingerprint, started, lane)
+
+
+def _keep(work: Work, fingerprint: str, started: float, lane: int) -> Receipt:
+    """Write what was made, and the receipt last."""
+    task, job = work.task, work.job
     store, ledger = work.store(task.stage), Ledger(job.ledger_folder)
     held = ledger.read(task)
     if held is not None and held.fingerprint == fingerprint and held.complete:
@@ -72,21 +84,30 @@ def perform(task: Task, job: Job, fingerprint: str, reader: Reader | None = None
         pixels=_pixel_counts(store, work.blocks),
         seconds=round(time.perf_counter() - started, 3),
         bytes_written=store.spec.shard_bytes,
-        notes={"worker": f"{socket.gethostname()}:{os.getpid()}"},
+        notes={"worker": _whose(lane)},
     )
     ledger.write(receipt)
     return receipt
 
 
+def _whose(lane: int) -> str:
+    """Who did a task: machine and process, and the lane where it is not the first."""
+    process = f"{socket.gethostname()}:{os.getpid()}"
+    return process if lane == 1 else f"{process}/{lane}"
+
+
 def perform_from(task: Task, folder: str, digest: str, fingerprint: str) -> Receipt:
     """:func:`perform` for a worker, which finds the job in the run's folder."""
     job = _job(folder, digest)
-    return perform(task, job, fingerprint, _reader(job.spec.reader))
+    with ended_without_gpu(task):
+        return perform(task, job, fingerprint, _reader(job.spec.reader))
 
 
 @cache
 def _reader(name: Literal["stackstac", "odc"]) -> Reader:
-    # One a process: it keeps what lets it read.
+    # One a process: it keeps what lets it read. rasterio hides this warning by a filter of the
+    # whole process, which another lane may lift meanwhile.
+    warnings.filterwarnings("ignore", "Dataset has no geotransform")
     return make_reader(name)
 
 
@@ -95,7 +116,7 @@ def _job(folder: str, digest: str) -> Job:
     # The digest is part of the name under which a worker remembers a job, so that a folder whose
     # job changed is read again.
     del digest
-    return Job.model_validate_json((Path(folder) / "job.json").read_text(encoding="utf-8"))
+    return read_job_by_month(Path(folder))
 
 
 def _pixel_counts(store: Store, blocks: Blocks) -> dict[str, dict[str, int]]:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdscale import kernels, models
-from cdscale.kernels import Bool, Float
+from cdscale.kernels import Bool
 from cdscale.models.families import family_of
 from cdscale.months import Month
 from cdscale.spec.card import ModelCard
 from cdscale.spec.cube import ChangeQuality, UrbanQuality
 from cdscale.spec.task import Stage
+from cdscale.stages.lanes import on_device
 from cdscale.stages.work import Blocks, Work
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def urban_layers(network: Any, card: ModelCard, block: Block, core: int) -> Bloc
     """
     from cdscale import inference
 
-    result = inference.predict_urban(network, card, block, inference.Tiling(core=core))
+    with on_device():
+        result = inference.predict_urban(network, card, block, inference.Tiling(core=core))
     optical_YX, radar_YX = result.optical_YX, result.radar_YX
     layers = [
         (UrbanQuality.no_data, np.ones_like(optical_YX)),
@@ -69,7 +71,8 @@ def _network(work: Work, name: str) -> Any:
 
     choice = getattr(work.job.spec.models, name)
     card = work.job.cards[name]
-    return models.load(card, device=inference.best_device(), folder=models.folder_of(choice.card))
+    home = models.folder_of(choice.card)
+    return models.load(card, inference.best_device(), choice.precision, home)
 
 
 def _block(work: Work, card: ModelCard, month: Month) -> Block:
@@ -81,14 +84,12 @@ def _block(work: Work, card: ModelCard, month: Month) -> Block:
     s2, s1 = cube.spec.variable("s2"), cube.spec.variable("s1")
     stored_BYX = cube.read("s2", tile, month, halo=halo)
     chosen_BYX = stored_BYX[[s2.bands.index(band) for band in card.s2_bands]]
-    s2_BYX = chosen_BYX.astype(np.float32) * np.float32(s2.scale or 1.0)
-    s2_BYX[chosen_BYX == s2.fill] = np.nan
     power_PYX = cube.read("s1", tile, month, halo=halo)
-    s1_PYX = np.full((len(card.s1_bands), *s2_BYX.shape[1:]), np.nan, np.float32)
+    s1_PYX = np.full((len(card.s1_bands), *chosen_BYX.shape[1:]), np.nan, np.float32)
     for i, band in enumerate(card.s1_bands):
         if band in s1.bands:
             s1_PYX[i] = power_PYX[s1.bands.index(band)]
-    return Block(s2_BYX, s1_PYX)
+    return Block(chosen_BYX, s1_PYX, scale=s2.scale or 1.0, fill=int(s2.fill))
 
 
 def detect_change(work: Work) -> None:
@@ -116,10 +117,11 @@ def change_layers(network: Any, card: ModelCard, dates: tuple[Block, Block], cor
 
     before, after = dates
     tiling = inference.Tiling(core=core)
-    probability_YX = inference.predict_change(network, card, before, after, tiling)
+    with on_device():
+        probability_YX = inference.predict_change(network, card, before, after, tiling)
     inner = slice(card.halo, -card.halo or None)
-    optical = [_whole(b.s2_BYX[:, inner, inner]) for b in (before, after)]
-    radar = [_whole(b.s1_PYX[:, inner, inner]) for b in (before, after)]
+    optical: list[Bool] = [np.asarray(b.lit(inner, inner).all(axis=0)) for b in dates]
+    radar: list[Bool] = [np.asarray(b.sounded(inner, inner).all(axis=0)) for b in dates]
     lit_YX, sounded_YX = optical[0] & optical[1], radar[0] & radar[1]
     layers = [
         (ChangeQuality.radar_missing, lit_YX),
@@ -139,11 +141,6 @@ def change_layers(network: Any, card: ModelCard, dates: tuple[Block, Block], cor
         "change": np.where(seen_YX, changed_YX, np.uint8(255)),
         "quality": kernels.quality_codes(layers, seen_YX.shape),
     }
-
-
-def _whole(values_BYX: Float) -> Bool:
-    """Pixels that have every band."""
-    return np.asarray(np.isfinite(values_BYX).all(axis=0))
 
 
 def _change_of_series(work: Work) -> NDArray[np.int32]:

@@ -7,7 +7,7 @@ published. The ledger of receipts lies beside the stores: a task is done when it
 last, says so.
 
 ``layout`` makes stores and lets them grow, ``shards`` writes and reads pixels, ``ledger`` keeps
-receipts.
+receipts, ``record`` what a run is.
 """
 
 from cdscale.store.layout import (
@@ -20,6 +20,7 @@ from cdscale.store.layout import (
     read_spec,
 )
 from cdscale.store.ledger import Ledger, write_json, write_text
+from cdscale.store.record import keep_job, read_job, read_job_by_month
 from cdscale.store.shards import Store, create, open_store
 
 __all__ = [
@@ -29,10 +30,13 @@ __all__ = [
     "create",
     "exists",
     "grown",
+    "keep_job",
     "lay_out_again",
     "mend",
     "open_dataset",
     "open_store",
+    "read_job",
+    "read_job_by_month",
     "read_spec",
     "write_json",
     "write_text",

@@ -26,6 +26,7 @@ from cdscale.grid import crs_attributes
 from cdscale.months import Month, Months
 from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.store.ledger import flush
+from cdscale.store.opening import making
 
 MONTHS_IN_CHUNK = 1024
 """Of a coordinate along the months: always one chunk, so that growing changes no chunk's place."""
@@ -258,6 +259,11 @@ def _short(value: object) -> str:
 
 
 def _lay_out(path: Path, spec: CubeSpec) -> None:
+    with making():
+        _make_arrays(path, spec)
+
+
+def _make_arrays(path: Path, spec: CubeSpec) -> None:
     group = zarr.open_group(path, mode="w-", zarr_format=3)
     group.attrs.update(_group_attributes(spec))
     for variable in spec.variables:

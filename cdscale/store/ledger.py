@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ def write_json(path: Path, value: Frozen | dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old one or the new one, whatever happens."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Two lanes of one process may be sent the same task.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text + "\n")
         file.flush()

@@ -17,6 +17,7 @@ from cdscale.months import Month
 from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.store.layout import bring, grown, mend, open_group, read_spec
 from cdscale.store.ledger import flush
+from cdscale.store.opening import to_read, to_write
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Store:
         for variable in self.spec.variables:
             block = np.ascontiguousarray(blocks[variable.name])[None]
             self._check_shard(variable, block)
-            array = group[variable.name]
+            array = to_write(group, variable.name)
             self._check_array(variable, array)
             index = tuple(region.get(dim, slice(None)) for dim in variable.dims)
             try:
@@ -124,7 +125,7 @@ class Store:
             When a shard is damaged.
         """
         variable = self.spec.variable(name)
-        array = open_group(self.path, mode="r")[name]
+        array = to_read(open_group(self.path, mode="r"), name)
         region = self.spec.region(tile, month)
         rows, columns = self.spec.shape
         y, pad_y = _widen(region["y"], halo, rows)
@@ -207,7 +208,7 @@ class Store:
             raise StoreError(
                 explain(f"{self.path} does not say which months are complete", do="Run again.")
             )
-        return group["published"]
+        return to_write(group, "published")
 
     def sweep(self) -> int:
         """Remove what a killed writer or driver left half-written; returns how many things.

@@ -1,0 +1,196 @@
+"""Where Dask runs: on this machine, on its GPUs, in jobs, in pods, or at an address.
+
+``cut`` reads the numbers of the spec, ``jobs`` is SLURM, ``pods`` is Kubernetes, ``gpus`` tells
+which worker has which GPU, ``place`` is a cluster in use.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import dask
+from distributed import Client, LocalCluster
+from distributed.deploy.cluster import Cluster
+
+from cdscale.cluster.cut import worker_count, worker_lanes, worker_memory
+from cdscale.cluster.jobs import slurm
+from cdscale.cluster.place import GPU, Place
+from cdscale.cluster.pods import kubernetes
+from cdscale.errors import PlanError, SpecError, explain
+from cdscale.spec.run import Workers
+
+__all__ = [
+    "GPU",
+    "Place",
+    "check_choice",
+    "connect",
+    "worker_count",
+    "worker_lanes",
+    "worker_memory",
+]
+
+CONNECT_SECONDS = 20
+KINDS = ("local", "cuda", "slurm", "kubernetes")
+
+_SETTINGS = {
+    # Nothing of a task may be spilled: its arrays are gone when it ends.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # A task that waits for a GPU that never comes says so after ten minutes.
+    "distributed.scheduler.no-workers-timeout": "10 minutes",
+    "distributed.diagnostics.nvml": False,
+    "distributed.admin.log-format": "%(message)s",
+}
+
+
+def check_choice(choice: str) -> None:
+    """Refuse what names no cluster, before anything is searched or made for it.
+
+    Raises
+    ------
+    SpecError
+        When it is neither one of :data:`KINDS` nor an address.
+    """
+    if choice not in KINDS and "://" not in choice:
+        raise SpecError(
+            explain(
+                "unknown cluster",
+                expected=f"{', '.join(KINDS)}, or an address like tcp://10.0.0.1:8786",
+                got=repr(choice),
+            )
+        )
+
+
+@contextmanager
+def connect(choice: str, workers: Workers, shared: Path | None = None) -> Iterator[Place]:
+    """A cluster, started here or found at an address, and closed or left at the end.
+
+    Parameters
+    ----------
+    choice : str
+        ``local``, ``cuda``, ``slurm``, ``kubernetes``, or the address of a scheduler, like
+        ``tcp://10.0.0.1:8786``.
+    workers : Workers
+        How a cluster started here is cut.
+    shared : Path, optional
+        A folder that all workers see, in which jobs find the key of their cluster; by default the
+        home of the user.
+
+    Raises
+    ------
+    SpecError
+        When the choice is none of these.
+    PlanError
+        When there is no GPU, two workers have the same one, or no scheduler answers.
+    """
+    check_choice(choice)
+    with dask.config.set(_SETTINGS):
+        if "://" in choice:
+            with _at(choice) as client:
+                yield _placed(client, gpu=_has_gpus(client))
+        else:
+            with (
+                _started(choice, workers, shared or Path.home()) as cluster,
+                Client(cluster, set_as_default=False) as client,
+            ):
+                own = choice in {"slurm", "kubernetes"} and workers.gpu
+                yield _placed(client, gpu=own or choice == "cuda")
+
+
+def _placed(client: Client, *, gpu: bool) -> Place:
+    place = Place(client, gpu)
+    if gpu:
+        place.tell_gpus_apart()
+    return place
+
+
+def _started(choice: str, workers: Workers, shared: Path) -> AbstractContextManager[Cluster]:
+    if choice == "slurm":
+        return slurm(workers, shared)
+    if choice == "kubernetes":
+        return kubernetes(workers)
+    return _cuda(workers) if choice == "cuda" else _local(workers)
+
+
+def _local(workers: Workers) -> LocalCluster:
+    return LocalCluster(
+        n_workers=worker_count(workers),
+        threads_per_worker=workers.lanes_on(gpu=False),
+        memory_limit=worker_memory(workers),
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+        preload=__name__,
+    )
+
+
+def dask_setup(worker: object) -> None:
+    """Called by Dask in each local worker: Ctrl-C is for the driver to deal with.
+
+    A terminal sends it to every process of the run.
+    """
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _cuda(workers: Workers) -> LocalCluster:
+    """One worker per GPU. Nothing is spilled: tasks return receipts, never arrays."""
+    # NVML, by which GPUs are handed out, and CUDA, by which they are used, then count alike.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    try:
+        import pynvml
+        from dask_cuda import LocalCUDACluster
+
+        pynvml.nvmlInit()
+    except (ImportError, OSError) as err:
+        raise PlanError(_no_gpu(str(err))) from None
+    except pynvml.NVMLError as err:
+        raise PlanError(_no_gpu(str(err))) from None
+    lanes = workers.lanes_on(gpu=True)
+    cluster: LocalCluster = LocalCUDACluster(
+        threads_per_worker=lanes,
+        memory_limit=worker_memory(workers),
+        device_memory_limit=0,
+        resources={name: lanes * each for name, each in GPU.items()},
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+    )
+    return cluster
+
+
+def _no_gpu(reason: str) -> str:
+    return explain(
+        "cannot start workers on GPUs here",
+        expected="an NVIDIA driver, and cdscale installed with its cuda extra",
+        got=reason,
+        do="Use --cluster local, or the address of a cluster that has GPUs.",
+    )
+
+
+def _at(address: str) -> Client:
+    try:
+        # With `tls://`, the certificates are those of Dask's own configuration.
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as err:
+        encrypted = address.startswith("tls://")
+        keys = "Name its certificates in Dask's settings, distributed.comm.tls (deploy/README.md)."
+        start = "Start one with `dask scheduler` and `dask worker`, or use --cluster local."
+        raise PlanError(
+            explain(
+                f"no Dask scheduler answers at {address}",
+                got=str(err)[:200],
+                do=keys if encrypted else start,
+            )
+        ) from None
+    return client
+
+
+def _has_gpus(client: Client) -> bool:
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return any(worker.get("resources", {}).get("GPU") for worker in workers)
