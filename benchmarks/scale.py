@@ -38,16 +38,16 @@ class Rates:
     """Bytes on disk for one of the layout: ``cdscale.plan.COMPRESSED``."""
     urban_flops: float = 31_296
     """For each pixel: torch's counter on ``urban-s1s2-sim``."""
-    change_flops: float = 196_608
-    """For each pixel: torch's counter on ``change-s1s2-oscd``, four members."""
+    change_flops: float = 344_064
+    """For each pixel: torch's counter on ``change-s1s2-oscd``, seven members."""
     urban_halo: float = (736 / 512) ** 2
     """Pixels computed for one that is kept: windows of 512 and halos of 112."""
     change_halo: float = (896 / 512) ** 2
     """The same with halos of 192."""
     urban_core_s_per_mpx: float = 1.2
     """Of the network, halo included: ``cdscale.plan.SECONDS_PER_MPX``."""
-    change_core_s_per_mpx: float = 4 * 6.0
-    """The same, four members."""
+    change_core_s_per_mpx: float = 7 * 6.0
+    """The same, seven members."""
     gpu_tflops: float = 20
     """What a data-centre GPU does of such narrow networks each second, in bf16: **assumed**, a
     fiftieth of its peak; ``make bench-gpu`` measures it."""
