@@ -71,10 +71,11 @@ def carry_out(progress: Progress, cluster: str, watcher: Watcher) -> Outcome:
     PlanError
         When there is no cluster, or it goes away.
     """
-    outcome, allowance = Outcome(), Allowance(progress.job)
+    outcome = Outcome()
     if not progress.finished:
         spec = progress.job.spec
         with connect(cluster, spec.workers, spec.folder / "run") as place:
+            allowance = Allowance(progress.job)
             for stage in progress.job.stages:
                 outcome.add(run_stage(progress, stage, place, watcher, allowance=allowance))
     return outcome

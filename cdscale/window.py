@@ -292,9 +292,15 @@ class Window:
             time.sleep(0.05)
             return []
         arrived = list(self._arrivals())
-        lost = [future for future in arrived if future.status in {"cancelled", "lost"}]
-        if lost or self.place.client.status not in {"running", "connecting"}:
+        called_off = any(future.status == "cancelled" for future in arrived)
+        if called_off or self.place.client.status not in {"running", "connecting"}:
             raise _ClusterLost(f"client {self.place.client.status}")
+        # A worker may die between the end of a task and the fetching of its receipt: the scheduler
+        # then has the task done again.
+        for future in arrived:
+            if future.status not in {"finished", "error"}:
+                self._arrived.put(future)
+        arrived = [future for future in arrived if future.status in {"finished", "error"}]
         ended = [future for future in arrived if future.status == "finished"]
         # One request for all of them, not one for each.
         with _cluster_answers():

@@ -351,13 +351,13 @@ def test_every_end_of_an_attempt_is_one_line_of_the_log(
     assert all(line["time"].endswith("+00:00") for line in said.values())
 
 
-@pytest.mark.parametrize("budget", [{"hours": 0.05 / 3600}, {"gigabytes": 2e-9}])
+@pytest.mark.parametrize("budget", [{"hours": 0.3 / 3600}, {"gigabytes": 2e-9}])
 def test_a_run_ends_where_its_budget_does_and_goes_on_with_another(
     tmp_path: Path, script: Script, threads: str, budget: dict[str, float]
 ) -> None:
     job = made_job(tmp_path, nx=6, ny=2, budget=budget)
     script.bytes_written = 1
-    script.waits = dict.fromkeys(tasks(job, Stage.COMPOSE), 0.05)
+    script.waits = dict.fromkeys(tasks(job, Stage.COMPOSE), 0.1)
     outcome = execute(job, threads, Log())
     (name,) = budget
     assert outcome.stopped.startswith(f"budget.{name} of ")
@@ -407,6 +407,28 @@ def test_a_scheduler_that_dies_ends_the_run_with_a_reason(
     with pytest.raises(PlanError, match=r"cluster does not answer any more.*run again"):
         execute(job, cluster.scheduler_address, Killer())
     assert 3 <= len(status(job).stages["compose"].missing) < 32
+
+
+def test_a_receipt_that_dies_with_its_worker_is_waited_for(
+    tmp_path: Path, script: Script, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask calls it lost, has the task done again, and says so; the cluster is not gone."""
+    arrivals = window.Window._arrivals
+    lost: list[Future] = []
+
+    def losing(self: window.Window) -> Iterator[Future]:
+        for future in arrivals(self):
+            if not lost:
+                lost.append(future)
+                monkeypatch.setattr(future._state, "status", "lost")
+                threading.Timer(0.2, setattr, (future._state, "status", "finished")).start()
+            yield future
+
+    monkeypatch.setattr(window.Window, "_arrivals", losing)
+    with prepared(made_job(tmp_path, nx=5, ny=2)) as progress:
+        outcome = run_stage(progress, Stage.COMPOSE, place, Log())
+    assert lost
+    assert (outcome.done, outcome.complete) == (len(script.tries), True)
 
 
 # ------------------------------------------------------------------------- lock, sweep, quiet
