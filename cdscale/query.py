@@ -130,7 +130,7 @@ def _reference(spec: CubeSpec, month: Month) -> dict[str, str]:
 
 def _plain(value: Any, variable: Variable) -> float | int | str | None:
     """A value as JSON has it; codes by their meaning, months and days as text."""
-    meanings = _meanings(variable)
+    meanings = variable.meanings
     if meanings:
         return meanings.get(int(value))
     if np.issubdtype(np.asarray(value).dtype, np.datetime64):
@@ -143,13 +143,6 @@ def _plain(value: Any, variable: Variable) -> float | int | str | None:
 def _date(value: np.datetime64, variable: Variable) -> str:
     """A day, or the month that it stands for."""
     return str(value.astype("datetime64[M]" if "month" in variable.name else "datetime64[D]"))
-
-
-def _meanings(variable: Variable) -> dict[int, str]:
-    if "flag_values" not in variable.attrs:
-        return {}
-    names = variable.attrs["flag_meanings"].split()
-    return dict(zip(variable.attrs["flag_values"], names, strict=True))
 
 
 def _extent(spec: CubeSpec) -> str:
@@ -259,7 +252,7 @@ def _one(
     values_YX: xr.DataArray, variable: Variable, inside_YX: np.ndarray, km2: float
 ) -> dict[str, Any]:
     values = values_YX.values[inside_YX]
-    meanings = _meanings(variable)
+    meanings = variable.meanings
     if meanings:
         codes, counts = np.unique(values, return_counts=True)
         found = dict(zip(codes.tolist(), counts.tolist(), strict=True))

@@ -13,7 +13,6 @@ from cdscale.accuracy.sample import Design, Point
 from cdscale.errors import SpecError, StoreError, explain
 from cdscale.grid import Tile, to_lon_lat
 from cdscale.months import Month
-from cdscale.spec.cube import Variable
 from cdscale.store import Store
 
 
@@ -201,7 +200,7 @@ def _tiles(store: Store, variable: str, month: Month) -> Iterator[tuple[Tile, ND
 
 def _codes(store: Store, name: str, month: Month) -> dict[int, str]:
     """Codes of a variable that a sample can stand on."""
-    coded = {v.name: v for v in store.spec.variables if "flag_values" in v.attrs}
+    coded = {v.name: v.meanings for v in store.spec.variables if v.meanings}
     if name not in coded:
         raise SpecError(
             explain(
@@ -210,7 +209,7 @@ def _codes(store: Store, name: str, month: Month) -> dict[int, str]:
             )
         )
     _check_month(store, month)
-    return _meanings(coded[name])
+    return coded[name]
 
 
 def _check_month(store: Store, month: Month) -> None:
@@ -227,8 +226,3 @@ def _check_month(store: Store, month: Month) -> None:
 
 def _listed(months: Iterable[Month]) -> str:
     return ", ".join(map(str, months)) or "(none: the run is not complete)"
-
-
-def _meanings(variable: Variable) -> dict[int, str]:
-    names = variable.attrs["flag_meanings"].split()
-    return dict(zip(variable.attrs["flag_values"], names, strict=True))

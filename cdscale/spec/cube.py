@@ -90,6 +90,14 @@ class Variable(Frozen):
         return ("month", self.band_dim, "y", "x") if self.bands else ("month", "y", "x")
 
     @property
+    def meanings(self) -> dict[int, str]:
+        """What each code means, of a variable of codes; else empty."""
+        if "flag_values" not in self.attrs:
+            return {}
+        names = self.attrs["flag_meanings"].split()
+        return dict(zip(self.attrs["flag_values"], names, strict=True))
+
+    @property
     def itemsize(self) -> int:
         """Bytes of a pixel and month."""
         return int(np.dtype(self.dtype).itemsize) * max(1, len(self.bands))

@@ -122,9 +122,7 @@ def _job(folder: str, digest: str) -> Job:
 def _pixel_counts(store: Store, blocks: Blocks) -> dict[str, dict[str, int]]:
     counts = {}
     for variable in store.spec.variables:
-        if "flag_meanings" in variable.attrs:
-            names = variable.attrs["flag_meanings"].split()
-            codes = dict(zip(variable.attrs["flag_values"], names, strict=True))
+        if codes := variable.meanings:
             values, number = np.unique(blocks[variable.name], return_counts=True)
             pairs = zip(values.tolist(), number.tolist(), strict=True)
             counts[variable.name] = {codes.get(v, "no_data"): n for v, n in pairs}
