@@ -11,7 +11,7 @@ import numpy as np
 import pyproj
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 
@@ -472,7 +472,15 @@ def true_area(degrees: Any) -> float:
     return float(sum(part.area for part in bent))
 
 
+def on_the_ground(degrees: Any) -> Any:
+    """An outline with degrees of longitude as long as those of latitude: near a pole few metres."""
+    _, south, _, north = degrees.bounds
+    shrink = math.cos(math.radians((south + north) / 2))
+    return shapely.transform(degrees.boundary, lambda xy: xy * (shrink, 1))
+
+
 @settings(max_examples=30)
+@example(ix=191, iy=8, size=2048)
 @given(ix=st.integers(0, 200), iy=st.integers(0, 200), size=st.sampled_from([64, 640, 2048]))
 @pytest.mark.parametrize("name", ["europe", "EPSG:32601", "asia"])
 def test_footprints_of_many_tiles_are_those_of_each(name: str, ix: int, iy: int, size: int) -> None:
@@ -480,9 +488,8 @@ def test_footprints_of_many_tiles_are_those_of_each(name: str, ix: int, iy: int,
     nx, ny = grid._count
     tiles = [Tile((ix + 7 * i) % nx, (iy + 5 * i) % ny) for i in range(4)]
     for tile, found in zip(tiles, grid.footprints(tiles), strict=True):
-        one = grid.footprint(tile)
-        # Degrees: ten metres on the ground, at the poles less.
-        assert shapely.hausdorff_distance(found.boundary, one.boundary, densify=0.1) < 1e-4
+        both = on_the_ground(found), on_the_ground(grid.footprint(tile))
+        assert shapely.hausdorff_distance(*both, densify=0.1) < 1e-4  # degrees: ten metres
 
 
 @given(

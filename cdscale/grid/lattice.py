@@ -1,22 +1,14 @@
-"""The continental lattice: ``Grid``, ``Tile``, ``Window`` and ``Area``.
-
-An area becomes tiles, a tile becomes a GeoBox, and nothing above this module handles coordinates.
-Every preset is an equal-area projection with a fixed origin, so that two runs made years apart
-share their pixels, and an area is a count of pixels.
-"""
+"""``Grid``, ``Tile`` and ``Window``: continents in tiles, and rectangles of tiles."""
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import antimeridian
 import numpy as np
 import pyproj
 import shapely
@@ -24,30 +16,18 @@ import shapely.affinity
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
-from odc.geo.geobox import GeoBox as GeoBox
-from odc.geo.geobox import GeoboxTiles as GeoboxTiles
-from odc.geo.geom import Geometry
-from odc.geo.xr import rasterize
-from shapely.geometry import box, mapping, shape
+from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
 from cdscale.errors import SpecError, explain
-
-Shape = TypeVar("Shape", BaseGeometry, NDArray[np.object_])
+from cdscale.grid.area import Area
+from cdscale.grid.degrees import LON_LAT, Bounds, cut_at_antimeridian, reproject, transformer
 
 _TILE = re.compile(r"x(\d{4,})y(\d{4,})")
-LON_LAT = "EPSG:4326"
-ROUNDING_DEG = 1e-6
-"""By so much a coordinate may lie beyond the antimeridian or a pole; published polygons do."""
-
-
-class Bounds(NamedTuple):
-    """West, south, east, north, in the units of the CRS that goes with them."""
-
-    west: float
-    south: float
-    east: float
-    north: float
+STRAIGHT_M = 5_000
+"""Metres over which no edge bends by more than one when it is brought to degrees."""
+_STEP_M = 204_800
+"""Multiples of it are the corners of every lattice: ten default tiles of 10 m."""
 
 
 class Preset(NamedTuple):
@@ -119,110 +99,6 @@ class Tile:
         for iy in range(self.iy - 1, self.iy + 2):
             for ix in range(self.ix - 1, self.ix + 2):
                 yield Tile(ix, iy)
-
-
-@dataclass(frozen=True)
-class Area:
-    """What a user asked for: a polygon in longitude and latitude."""
-
-    geometry: BaseGeometry
-
-    @classmethod
-    def from_bounds(cls, bounds: Bounds) -> Area:
-        """A box in degrees.
-
-        Raises
-        ------
-        SpecError
-            When west is not west of east, or south not south of north: a box that crosses the
-            antimeridian would otherwise become its own complement.
-        """
-        if not (bounds.west < bounds.east and bounds.south < bounds.north):
-            raise SpecError(
-                explain(
-                    "the bounding box is empty or turned round",
-                    expected="west < east and south < north",
-                    got=", ".join(f"{value:g}" for value in bounds),
-                    do="Cut a box that crosses the antimeridian in two, as a MultiPolygon.",
-                )
-            )
-        return cls._checked(box(*bounds), "the bounding box")
-
-    @classmethod
-    def from_geojson(cls, data: Any, *, where: str) -> Area:
-        """Read a GeoJSON geometry, Feature or FeatureCollection (RFC 7946: lon, lat in degrees).
-
-        Raises
-        ------
-        SpecError
-            When it is not GeoJSON, holds no polygon, or its coordinates are not degrees.
-        """
-        kind = data.get("type") if isinstance(data, dict) else None
-        try:
-            if kind == "FeatureCollection":
-                raw = [feature["geometry"] for feature in data["features"]]
-            else:
-                raw = [data["geometry"] if kind == "Feature" else data]
-            # Shapely warns of numbers that are none, and its repair fails at them: seen below.
-            with np.errstate(invalid="ignore"):
-                parts = [shape(part) for part in raw]
-            finite = all(np.isfinite(shapely.get_coordinates(part)).all() for part in parts)
-            polygons = [_polygons(part) for part in parts] if finite else []
-        except (LookupError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):
-            raise SpecError(
-                explain(
-                    f"{where} is not GeoJSON",
-                    expected="a Polygon, MultiPolygon, Feature or FeatureCollection",
-                    got=f"type {kind!r}",
-                )
-            ) from None
-        if not finite:
-            raise SpecError(
-                explain(f"{where} has a coordinate that is not a number", expected="degrees")
-            )
-        return cls._checked(shapely.union_all(polygons), where)
-
-    @classmethod
-    def _checked(cls, geometry: BaseGeometry, where: str) -> Area:
-        if geometry.is_empty or not geometry.area > 0:
-            raise SpecError(
-                explain(f"{where} has no area", expected="at least one polygon", got="none")
-            )
-        west, south, east, north = geometry.bounds
-        if not (max(-west, east) <= 180 + ROUNDING_DEG and max(-south, north) <= 90 + ROUNDING_DEG):
-            raise SpecError(
-                explain(
-                    f"{where} is not in degrees",
-                    expected="longitude in -180..180 and latitude in -90..90",
-                    got=f"bounds {west:g}, {south:g}, {east:g}, {north:g}",
-                    do="GeoJSON is always longitude and latitude (EPSG:4326): reproject it, and "
-                    "cut a polygon that crosses the antimeridian in two.",
-                )
-            )
-        if max(-west, east) > 180 or max(-south, north) > 90:
-            geometry = geometry.intersection(box(-180, -90, 180, 90))
-        return cls(geometry)
-
-    @property
-    def bounds(self) -> Bounds:
-        """West, south, east and north in degrees."""
-        return Bounds(*self.geometry.bounds)
-
-    @property
-    def geojson(self) -> dict[str, Any]:
-        """GeoJSON geometry, plain data: lists, as it comes back from a file."""
-        geometry: dict[str, Any] = json.loads(json.dumps(mapping(self.geometry)))
-        return geometry
-
-    def to_crs(self, crs: str, *, resolution: float = 0.05) -> BaseGeometry:
-        """The polygon in another CRS, its long edges bent as the projection bends them."""
-        return reproject(self.geometry, LON_LAT, crs, resolution=resolution)
-
-
-def _polygons(geometry: BaseGeometry) -> BaseGeometry:
-    """The polygonal part of a geometry, repaired where rings cross themselves."""
-    parts = shapely.get_parts(shapely.make_valid(geometry))
-    return shapely.union_all([p for p in parts if p.geom_type in {"Polygon", "MultiPolygon"}])
 
 
 @dataclass(frozen=True)
@@ -362,12 +238,6 @@ class Grid:
         )
 
 
-STRAIGHT_M = 5_000
-"""Metres over which no edge bends by more than one when it is brought to degrees."""
-_STEP_M = 204_800
-"""Multiples of it are the corners of every lattice: ten default tiles of 10 m."""
-
-
 def _extent_of_use(code: str) -> Bounds:
     """Where a CRS may be used, in its own metres, rounded outward."""
     wanted = "a projected CRS with metres and an area of use, like EPSG:32631"
@@ -378,7 +248,7 @@ def _extent_of_use(code: str) -> Bounds:
     metres = crs.is_projected and all(a.unit_name in {"metre", "meter"} for a in crs.axis_info)
     if not metres or crs.area_of_use is None:
         raise SpecError(explain("no grid can lie on this CRS", expected=wanted, got=crs.name))
-    box = _transformer(LON_LAT, code).transform_bounds(*crs.area_of_use.bounds)
+    box = transformer(LON_LAT, code).transform_bounds(*crs.area_of_use.bounds)
     low, high = (
         [f(v / _STEP_M) * _STEP_M for v in part]
         for f, part in ((math.floor, box[:2]), (math.ceil, box[2:]))
@@ -415,66 +285,6 @@ class Window:
         return slice(y, y + grid.tile_px), slice(x, x + grid.tile_px)
 
 
-@functools.cache
-def _transformer(source: str, target: str) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(source, target, always_xy=True)
-
-
-def reproject(geometry: Shape, source: str, target: str, *, resolution: float) -> Shape:
-    """A geometry, or an array of them, in another CRS.
-
-    Edges longer than ``resolution`` (source units) bend with it.
-    """
-    change: Any = _transformer(source, target).transform
-    bent = shapely.segmentize(geometry, resolution)
-    moved: Shape = shapely.transform(bent, change, interleaved=False)
-    return moved
-
-
-HALF_GLOBE_DEG2 = 360 * 180 / 2
-"""No scene and no tile covers more."""
-
-
-def cut_at_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
-    """Polygons in degrees, valid, and cut in two where they cross the antimeridian.
-
-    An edge that jumps by more than half a turn goes the short way, across the antimeridian, as it
-    does in footprints of scenes and in tiles brought to degrees; an outline around a pole gets the
-    pole. Longitudes beyond 180 come back into -180 to 180.
-
-    Raises
-    ------
-    ValueError
-        For an outline that cannot be cut: one that crosses itself there.
-    """
-    parts = [
-        part
-        for whole in shapely.get_parts(geometry)
-        for part in shapely.get_parts(whole)
-        if part.geom_type == "Polygon" and not part.is_empty
-    ]
-    return shapely.union_all([_polygons(_cut(part)) for part in parts])
-
-
-def _cut(polygon: shapely.Polygon) -> BaseGeometry:
-    west, _, east, _ = polygon.bounds
-    longitudes = shapely.get_coordinates(polygon.exterior)[:, 0]
-    if west >= -180 and east <= 180 and np.abs(np.diff(longitudes)).max() <= 180:
-        return polygon
-    # The library takes a ring around a pole for counterclockwise, and gets the rest of the globe
-    # from one that is not; of the two the scene is the smaller.
-    cuts: list[BaseGeometry] = []
-    for ring in (polygon, polygon.reverse()):
-        try:
-            cuts.append(antimeridian.fix_polygon(ring, fix_winding=True))
-        except (AssertionError, IndexError, ValueError):
-            continue
-    small = [cut for cut in cuts if cut.area < HALF_GLOBE_DEG2]
-    if not small:
-        raise ValueError("the outline cannot be cut at the antimeridian")
-    return min(small, key=lambda cut: cut.area)
-
-
 def choose_preset(area: Area) -> str:
     """The continental grid in whose part of the world an area lies; ``world`` where none fits."""
     chosen = next((n for n, p in PRESETS.items() if _holds(p.lon_lat, area.bounds)), "world")
@@ -491,39 +301,3 @@ def choose_preset(area: Area) -> str:
 def _holds(outer: Bounds, inner: Bounds) -> bool:
     across = outer.west <= inner.west and inner.east <= outer.east
     return across and outer.south <= inner.south and inner.north <= outer.north
-
-
-def project(lon: float, lat: float, crs: str) -> tuple[float, float]:
-    """Easting and northing of a point given in degrees."""
-    x, y = _transformer(LON_LAT, crs).transform(lon, lat)
-    return float(x), float(y)
-
-
-def covered(area: Area, geobox: GeoBox) -> np.ndarray:
-    """Pixels whose centre lies in the area: bool of shape (y, x)."""
-    crs, box_m = str(geobox.crs), geobox.boundingbox
-    bent = reproject(geobox.extent.geom, crs, LON_LAT, resolution=box_m.span_x / 16)
-    outline = cut_at_antimeridian(bent)
-    # Only what is near is projected: far away a projection turns polygons inside out.
-    near = [
-        _polygons(shapely.clip_by_rect(area.geometry, *part.buffer(0.1).bounds))
-        for part in shapely.get_parts(outline)
-    ]
-    polygon = shapely.union_all([Area(part).to_crs(crs) for part in near if not part.is_empty])
-    if polygon.is_empty:
-        return np.zeros(geobox.shape, bool)
-    return np.asarray(rasterize(Geometry(polygon, geobox.crs), geobox))
-
-
-def crs_attributes(geobox: GeoBox) -> dict[str, Any]:
-    """CF grid mapping of a GeoBox, with the WKT and the transform that GDAL and rioxarray read."""
-    crs = pyproj.CRS(str(geobox.crs))
-    cf = {key: list(v) if isinstance(v, tuple) else v for key, v in crs.to_cf().items()}
-    transform = " ".join(f"{value:.17g}" for value in geobox.affine.to_gdal())
-    return {**cf, "spatial_ref": crs.to_wkt(), "GeoTransform": transform}
-
-
-def to_lon_lat(x: float, y: float, crs: str) -> tuple[float, float]:
-    """Longitude and latitude, degrees, of a projected point."""
-    lon, lat = _transformer(crs, LON_LAT).transform(x, y)
-    return float(lon), float(lat)
