@@ -1,13 +1,14 @@
 """System A's rows, FC-EF-Res and the shipped recipe on OSCD, cross-validated over whole cities.
 
-    python -m benchmarks.oscd_rows OUT [--crops N] [--folds K] [--seeds 0 1] [--join] [RECIPE ...]
+    python -m benchmarks.oscd_rows OUT [RECIPE ...] [--crops N] [--folds K] [--seeds 0 1] [--join]
+        [--precision float32|bfloat16]
 
 Every row trains by its own recipe (bands, normalisation, loss, optimiser, augmentation), and on
 the same number of pixels: ``--crops`` crops of 96 x 96, or as many pixels in crops of another size,
-spread over the recipe's epochs, in bfloat16. Each of the 14 labelled cities is mapped by the
-network that has not seen it. All maps of a seed together give one pixel-pooled F1 at probability
-0.5, which no city chose, and the highest F1 of any threshold, which tells how well pixels are
-ranked; a row has their means and sample standard deviations over seeds, and those of the mean of
+spread over the recipe's epochs, in bfloat16 (slow on processors that do not have it). Each of the
+14 labelled cities is mapped by the network that has not seen it. All maps of a seed together give
+one pixel-pooled F1 at probability 0.5, which no city chose, and the highest F1 of any threshold,
+which tells how well pixels are ranked; a row has their means and sample standard deviations over seeds, and those of the mean of
 the seeds' probabilities (``joined``). A recipe that learns to do without radar has a second row,
 radar withheld. ``--join`` adds a row for the mean of the named recipes' probabilities.
 
@@ -23,6 +24,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Literal
 
 import numpy as np
 import torch
@@ -67,6 +69,7 @@ class Protocol:
     folds: int
     seeds: tuple[int, ...]
     threads: int
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def cut(recipe: PairRecipe, protocol: Protocol, seed: int) -> PairRecipe:
         "folds": recipe.folds.model_copy(update={"count": protocol.folds}),
         "seed": seed,
         "keep": "last",
-        "precision": "bfloat16",
+        "precision": protocol.precision,
         "threshold": 0.5,
         "validate_every": recipe.epochs,
     }
@@ -240,9 +243,11 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--join", action="store_true", help="one more row: recipes averaged")
     options = parser.parse_intermixed_args()
-    protocol = Protocol(options.crops, options.folds, tuple(options.seeds), options.threads)
+    seeds = tuple(options.seeds)
+    protocol = Protocol(options.crops, options.folds, seeds, options.threads, options.precision)
     parts = []
     for name in options.recipes:
         part = made(name, options.data, options.out, protocol)

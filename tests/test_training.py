@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cdscale.learn.training import (
     deal,
     load_recipe,
     resolved,
+    running,
     shipped,
     table,
     train,
@@ -84,6 +86,7 @@ def small(name: str, sampling: dict[str, Any] | None = None, **changes: Any) -> 
             "split": Split(train=TRAIN, val=VAL),
             "epochs": 1,
             "validate_every": 1,
+            "precision": "float32",  # bfloat16 is slow on processors that do not have it
             "sampling": recipe.sampling.model_copy(update=less | (sampling or {})),
             "network": recipe.network.model_copy(update={"options": options}),
         }
@@ -536,6 +539,7 @@ def test_a_cross_validation_from_the_command_line(cdscale: Cli, root: Path, tmp_
     )
     out = tmp_path / "runs"
     told = ["train", recipe, "--data", root, "--out", out, "--epochs", "1", "--threads", "1"]
+    told += ["--precision", "float32"]
     done = cdscale(*told, "--fold", "all")
     assert done.code == OK, done
     assert "mean" in done.out
@@ -544,8 +548,22 @@ def test_a_cross_validation_from_the_command_line(cdscale: Cli, root: Path, tmp_
         assert (out / fold / "curve.png").read_bytes().startswith(b"\x89PNG")
     refused(cdscale(*told, "--fold", "3"), "fold; expected 1 to 2; got 3")
     refused(cdscale(*told, "--fold", "first"), "--fold; expected 1 to 2, or all")
-    refused(cdscale(*told[:-4], "--epochs", "0"), "epochs; expected 1 or more")
+    refused(cdscale(*told[:-6], "--epochs", "0"), "epochs; expected 1 or more")
     refused(cdscale("train", "oscd-none", *told[2:]), "no such recipe")
+
+
+def test_a_processor_without_bfloat16_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "has_bfloat16", lambda: False)
+    for precision, told in (("bfloat16", [running.EMULATED]), ("float32", [])):
+        said: list[str] = []
+        recipe = small("oscd-fc-ef-rgb", precision=precision)
+        train(recipe, root, tmp_path / precision, How(device="cpu", threads=1, say=said.append))
+        assert said[: len(told)] == told
+        assert (running.EMULATED in said) == bool(told)
+        kept = json.loads((tmp_path / precision / "recipe.json").read_text())
+        assert kept["precision"] == precision
 
 
 def test_a_curve_without_rows_is_told(tmp_path: Path) -> None:

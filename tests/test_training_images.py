@@ -89,6 +89,7 @@ def small(name: str, **changes: Any) -> ImagesRecipe:
         "split": split,
         "network": recipe.network.model_copy(update={"options": options}),
         "sampling": recipe.sampling.model_copy(update=less),
+        "precision": "float32",  # bfloat16 is slow on processors that do not have it
         "epochs": 2 if recipe.land_epochs else 1,
         "land_epochs": 1 if recipe.land_epochs else 0,
         "validate_every": 1,

@@ -73,6 +73,7 @@ def small(name: str, width: int = 2, crop: int = 32, **changes: Any) -> MonthRec
             "split": Split(),
             "epochs": 1,
             "validate_every": 1,
+            "precision": "float32",  # bfloat16 is slow on processors that do not have it
             "sampling": recipe.sampling.model_copy(update={"batch": 3, "crop": crop}),
             "network": recipe.network.model_copy(update={"options": options}),
         }

@@ -27,6 +27,9 @@ def train(
     ] = "",
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="Instead of the recipe's.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from where it stopped.")] = False,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network trains.")
@@ -42,7 +45,7 @@ def train(
     from cdscale.learn.training import How, load_recipe, resolved, table
 
     said = load_recipe(recipe)
-    changes = {"seed": seed, "epochs": epochs}
+    changes = {"seed": seed, "epochs": epochs, "precision": precision}
     said = said.model_copy(update={k: v for k, v in changes.items() if v is not None})
     said = resolved(said.checked(f"recipe {recipe}"), data)
     quiet = (lambda _: None) if as_json else _say
