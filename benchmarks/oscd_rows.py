@@ -8,9 +8,10 @@ the same number of pixels: ``--crops`` crops of 96 x 96, or as many pixels in cr
 spread over the recipe's epochs, in bfloat16 (slow on processors that do not have it). Each of the
 14 labelled cities is mapped by the network that has not seen it. All maps of a seed together give
 one pixel-pooled F1 at probability 0.5, which no city chose, and the highest F1 of any threshold,
-which tells how well pixels are ranked; a row has their means and sample standard deviations over seeds, and those of the mean of
-the seeds' probabilities (``joined``). A recipe that learns to do without radar has a second row,
-radar withheld. ``--join`` adds a row for the mean of the named recipes' probabilities.
+which tells how well pixels are ranked; a row has their means and sample standard deviations over
+seeds, and those of the mean of the seeds' probabilities (``joined``). A recipe that learns to do
+without radar has a second row, radar withheld. ``--join`` adds a row for the mean of the named
+recipes' probabilities.
 
 OUT keeps each run with its maps, and a row in ``<recipe>.json``; what is there is not made again,
 so that several processes may make different rows. ``table.md`` has the rows made so far.
