@@ -115,7 +115,7 @@ class _Mark:
 
     @classmethod
     def of(cls, receipt: Receipt) -> _Mark:
-        return cls(receipt.fingerprint, receipt.complete, fingerprint(receipt.checksums))
+        return cls(receipt.fingerprint, receipt.complete, receipt.digest)
 
 
 @dataclass
@@ -172,6 +172,11 @@ class Progress:
         """Whether nothing of a task is left to do."""
         mark = self._mark(task)
         return mark is not None and mark.complete
+
+    def sums(self, task: Task) -> str:
+        """Fingerprint of a task's pixels as its receipt has them; empty where it does not hold."""
+        mark = self._mark(task)
+        return "" if mark is None else mark.sums
 
     def sound(self, task: Task) -> bool:
         """Whether a task is done, and everything that it was made from."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from cdscale import mosaic
 from cdscale.cluster import Place, connect
 from cdscale.errors import PlanError, StoreError, explain
 from cdscale.integrity import Findings, clear_away
@@ -31,6 +32,7 @@ __all__ = [
     "execute",
     "finished",
     "prepared",
+    "renew_overviews",
     "repair",
     "run_stage",
 ]
@@ -116,6 +118,22 @@ def repair(
         return carry_out(progress, cluster, watcher), progress, others
 
 
+def renew_overviews(
+    job: Job, stages: tuple[Stage, ...], *, redo: bool = False
+) -> dict[Stage, mosaic.Built]:
+    """Bring the overviews of stores up to what they have published; see :mod:`cdscale.mosaic`.
+
+    Raises
+    ------
+    PlanError
+        When a run holds the folder.
+    StoreError
+        When a shard is damaged.
+    """
+    with _only_run(job):
+        return mosaic.renew(job, stages, redo=redo)
+
+
 def finished(job: Job) -> bool:
     """Whether every task of a run is done."""
     return Progress.of(job).finished
@@ -125,8 +143,8 @@ def finished(job: Job) -> bool:
 def prepared(job: Job, selection: Selection = EVERYTHING) -> Iterator[Progress]:
     """Hold the output folder, lay out its stores or let them grow, and tidy up after killed runs.
 
-    What is then done is published when the block ends as it should; where it does not, months that
-    were taken back stay so until the next run.
+    What is then done is published when the block ends as it should, and goes into the overviews;
+    where it does not, months that were taken back stay so until the next run.
 
     Raises
     ------
@@ -153,6 +171,7 @@ def prepared(job: Job, selection: Selection = EVERYTHING) -> Iterator[Progress]:
         progress.review(Stage.COMPOSE)
         for stage, store in stores.items():
             Publication(progress, stage, store).settle()
+        mosaic.finish(progress)
 
 
 def _lay_out(job: Job, stage: Stage) -> Store:

@@ -11,7 +11,7 @@ from pydantic import Field
 from cdscale.errors import SpecError, explain
 from cdscale.grid import Tile
 from cdscale.months import Month
-from cdscale.spec.base import Frozen
+from cdscale.spec.base import Frozen, fingerprint
 
 
 class Stage(StrEnum):
@@ -86,3 +86,8 @@ class Receipt(Frozen):
     def complete(self) -> bool:
         """Whether nothing was missing."""
         return not self.failed
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of its checksums, and so of the pixels."""
+        return fingerprint(self.checksums)

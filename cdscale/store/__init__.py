@@ -6,8 +6,8 @@ the default codecs do not. A store grows towards later months, and says of each 
 published. The ledger of receipts lies beside the stores: a task is done when its receipt, written
 last, says so.
 
-``layout`` makes stores and lets them grow, ``shards`` writes and reads pixels, ``ledger`` keeps
-receipts, ``record`` what a run is.
+``layout`` makes stores and lets them grow, ``shards`` writes and reads pixels, ``overviews`` has
+them at lower resolutions, ``ledger`` keeps receipts, ``record`` what a run is.
 """
 
 from cdscale.store.layout import (
@@ -20,11 +20,13 @@ from cdscale.store.layout import (
     read_spec,
 )
 from cdscale.store.ledger import Ledger, write_json, write_text
+from cdscale.store.overviews import Plane, lay_out_overviews, planes
 from cdscale.store.record import keep_job, read_job, read_job_by_month
 from cdscale.store.shards import Store, create, open_store
 
 __all__ = [
     "Ledger",
+    "Plane",
     "Store",
     "coordinates_differ",
     "create",
@@ -32,9 +34,11 @@ __all__ = [
     "grown",
     "keep_job",
     "lay_out_again",
+    "lay_out_overviews",
     "mend",
     "open_dataset",
     "open_store",
+    "planes",
     "read_job",
     "read_job_by_month",
     "read_spec",

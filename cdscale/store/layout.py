@@ -25,6 +25,7 @@ from cdscale.errors import StoreError, explain
 from cdscale.grid import crs_attributes
 from cdscale.months import Month, Months
 from cdscale.spec.cube import CubeSpec, Variable
+from cdscale.spec.overview import geozarr_attributes
 from cdscale.store.ledger import flush
 from cdscale.store.opening import making
 
@@ -165,7 +166,7 @@ def bring(path: Path, spec: CubeSpec) -> CubeSpec:
         shutil.rmtree(scratch, ignore_errors=True)
         _lay_out(scratch, wanted)
         if exists(path):
-            _move_into(path, scratch)
+            move_into(path, scratch)
             shutil.rmtree(scratch)
         else:
             # All of the metadata appears at once: a driver killed here leaves no half-made store.
@@ -191,7 +192,7 @@ def mend(path: Path) -> bool:
     if exists(path):
         shutil.rmtree(scratch)
         _lay_out(scratch, read_spec(path))
-        _move_into(path, scratch)
+        move_into(path, scratch)
     shutil.rmtree(scratch)
     return True
 
@@ -201,7 +202,7 @@ def lay_out_again(path: Path) -> None:
     scratch = _scratch(path)
     shutil.rmtree(scratch, ignore_errors=True)
     _lay_out(scratch, read_spec(path))
-    _move_into(path, scratch)
+    move_into(path, scratch)
     shutil.rmtree(scratch)
 
 
@@ -232,7 +233,7 @@ def _scratch(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def _move_into(path: Path, scratch: Path) -> None:
+def move_into(path: Path, scratch: Path) -> None:
     """Move the files of a store without pixels into another one: coordinates, arrays, group."""
     files = [file.relative_to(scratch) for file in scratch.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda f: (f.name == "zarr.json", len(f.parts) == 1, f)):
@@ -265,7 +266,7 @@ def _lay_out(path: Path, spec: CubeSpec) -> None:
 
 def _make_arrays(path: Path, spec: CubeSpec) -> None:
     group = zarr.open_group(path, mode="w-", zarr_format=3)
-    group.attrs.update(_group_attributes(spec))
+    group.attrs.update(_group_attributes(spec) | geozarr_attributes(spec))
     for variable in spec.variables:
         _lay_out_variable(group, spec, variable)
     geobox = spec.window.geobox(spec.grid)

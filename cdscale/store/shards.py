@@ -18,6 +18,7 @@ from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.store.layout import bring, grown, mend, open_group, read_spec
 from cdscale.store.ledger import flush
 from cdscale.store.opening import to_read, to_write
+from cdscale.store.overviews import planes
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,10 @@ class Store:
 
     def withdraw(self, months: Iterable[Month]) -> None:
         """Take months back from readers, before anything of them is written again."""
+        months = tuple(months)
         self._mark(months, 0)
+        for plane in planes(self.path, self.spec):
+            plane.mark(months, 0)
 
     def _mark(self, months: Iterable[Month], flag: int) -> None:
         """One small file a month, so that a mark is there or not, whatever happens."""

@@ -1,0 +1,283 @@
+"""Overviews of what is published, and the gate for seams: the last step of a run.
+
+Of each month that readers get, every tile whose pixels are not those of the last time goes into the
+overviews above it, shard by shard; nothing else is read or written. A record beside the receipts
+says what the overviews of a month were made from. The month is taken back from the readers of the
+overviews before the first shard is written, and given to them after the last. Whoever is killed in
+between finds no record, and makes the month again.
+
+Memory: one tile with all of its variables, and one shard of an overview.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdscale.grid import Tile
+from cdscale.kernels import overview as kernel
+from cdscale.months import Month
+from cdscale.progress import Progress
+from cdscale.seams import Gate, Seams, gate, measure
+from cdscale.spec.base import Frozen
+from cdscale.spec.cube import CubeSpec
+from cdscale.spec.job import STORES, Job
+from cdscale.spec.overview import CONFIDENCE, PRODUCTS, RANK, STATE, Rule, rule_of
+from cdscale.spec.task import Stage, Task
+from cdscale.store import Ledger, Plane, Store, exists, lay_out_overviews, read_spec, write_json
+from cdscale.store.overviews import Blocks
+
+VERSION = 1
+"""Raised when overviews are made in another way: those made before are then made again."""
+Sums = Callable[[Tile, Month], str]
+"""Of a tile and month what its pixels were when they were written; empty where nothing is known."""
+
+
+class Record(Frozen):
+    """What the overviews of a month were made from, and what its seams are."""
+
+    version: int = VERSION
+    structure: str
+    """Of the store."""
+    tiles: dict[str, str]
+    """Of each tile what its pixels were."""
+    seams: Seams
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a step did."""
+
+    months: tuple[Month, ...] = ()
+    """Months of which something was made."""
+    shards: int = 0
+
+
+# ---------------------------------------------------------------------------------- whole runs
+
+
+def finish(progress: Progress) -> dict[Stage, Built]:
+    """Bring the overviews of a run up to what it has published.
+
+    Raises
+    ------
+    StoreError
+        When a shard is damaged.
+    """
+    job = progress.job
+    done = {}
+    for stage in [s for s in _with_overviews(job) if s in job.stages]:
+        store = _store(job, stage)
+        own = frozenset(job.months(stage))
+        months = [m for m in store.published() if m in own]
+        sums = _of_progress(progress, stage)
+        done[stage] = _Step(store, job.tiles, sums, records(job.spec.folder, stage)).run(months)
+    return done
+
+
+def renew(job: Job, stages: Iterable[Stage], *, redo: bool = False) -> dict[Stage, Built]:
+    """The same for every month that stores hold, those of other runs among them.
+
+    Parameters
+    ----------
+    job : Job
+        From :func:`cdscale.integrity.run_of`.
+    stages : iterable of Stage
+        Which of its stores; those that have no overviews are left out.
+    redo : bool
+        Make all of them again.
+
+    Raises
+    ------
+    StoreError
+        When a shard is damaged.
+    """
+    ledger = Ledger(job.ledger_folder)
+    done = {}
+    for stage in [s for s in stages if s in _with_overviews(job)]:
+        store = _store(job, stage)
+
+        def sums(tile: Tile, month: Month, stage: Stage = stage) -> str:
+            receipt = ledger.read(Task(stage, month, tile))
+            return "" if receipt is None else receipt.digest
+
+        folder = records(job.spec.folder, stage)
+        step = _Step(store, job.tiles, sums, folder, redo=redo)
+        done[stage] = step.run(store.published())
+    return done
+
+
+def _with_overviews(job: Job) -> tuple[Stage, ...]:
+    every = (s for s in Stage if STORES[s].partition(".")[0] in PRODUCTS)
+    return tuple(s for s in every if exists(job.store_path(s)))
+
+
+def _store(job: Job, stage: Stage) -> Store:
+    path = job.store_path(stage)
+    return Store(path, read_spec(path))
+
+
+def _of_progress(progress: Progress, stage: Stage) -> Sums:
+    def sums(tile: Tile, month: Month) -> str:
+        return progress.sums(Task(stage, month, tile))
+
+    return sums
+
+
+def records(folder: Path, stage: Stage) -> Path:
+    """Where the records of a stage lie, in the output folder of a run."""
+    return folder / "run" / "overviews" / str(stage)
+
+
+def gates(folder: Path) -> dict[str, Gate]:
+    """The gate for seams of each product of a run that has been mapped; from its records alone."""
+    found = {}
+    for stage, name in STORES.items():
+        kept = [_kept(path) for path in sorted(records(folder, stage).glob("*.json"))]
+        product = name.partition(".")[0]
+        if kept:
+            found[product] = gate(product, [r.seams for r in kept if r is not None])
+    return found
+
+
+def _kept(path: Path) -> Record | None:
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+# ------------------------------------------------------------------------------------ one store
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The overviews of one store."""
+
+    store: Store
+    tiles: tuple[Tile, ...]
+    sums: Sums
+    records: Path
+    redo: bool = False
+
+    def run(self, months: Iterable[Month]) -> Built:
+        spec, path = self.store.spec, self.store.path
+        every = tuple(months)
+        if not every:
+            return Built()
+        planes = lay_out_overviews(path, spec)
+        shown = frozenset(every).intersection(*(plane.published() for plane in planes))
+        made, shards = [], 0
+        for month in every:
+            marks = {str(tile): self.sums(tile, month) for tile in self.tiles}
+            file = self.records / f"{month}.json"
+            kept = None if self.redo else _kept(file)
+            changed = self._changed(marks, kept)
+            if not changed and month in shown:
+                continue
+            for plane in planes:
+                plane.mark([month], 0)
+            shards += sum(1 for _ in self._build(planes, month, changed))
+            seams = measure(path, spec, month, self.tiles)
+            for plane in planes:
+                plane.mark([month], 1)
+            write_json(file, Record(structure=spec.structure, tiles=marks, seams=seams))
+            made.append(month)
+        return Built(tuple(made), shards)
+
+    def _changed(self, marks: dict[str, str], kept: Record | None) -> list[Tile]:
+        """Tiles whose pixels are not those that the overviews were made from."""
+        same = {}
+        if kept is not None and kept.version == VERSION:
+            same = kept.tiles if kept.structure == self.store.spec.structure else {}
+        return [t for t in self.tiles if not marks[str(t)] or same.get(str(t)) != marks[str(t)]]
+
+    def _build(
+        self, planes: tuple[Plane, ...], month: Month, changed: list[Tile]
+    ) -> Iterator[None]:
+        spec = self.store.spec
+        below = Plane(self.store.path, spec)
+        corners = [spec.window.slices(spec.grid, tile) for tile in changed]
+        for plane in planes:
+            side = plane.shard_px * (plane.level.factor if plane.level else 1)
+            for row, column in sorted({(y.start // side, x.start // side) for y, x in corners}):
+                plane.write(month, row, column, shard(below, plane, month, (row, column)))
+                yield
+            below = plane
+
+
+def shard(below: Plane, plane: Plane, month: Month, place: tuple[int, int]) -> Blocks:
+    """One shard of an overview, every variable, made from the plane below it.
+
+    Parameters
+    ----------
+    below, plane
+        The plane that is read, of twice the resolution, and the one that the shard belongs to.
+    month : Month
+        Which.
+    place : tuple of int
+        Row and column of the shard among those of its plane.
+    """
+    side, edge = plane.shard_px, below.shard_px
+    rows, columns = (
+        range(n * side, min((n + 1) * side, size))
+        for n, size in zip(place, plane.shape, strict=True)
+    )
+    blocks = {
+        v.name: np.full((len(rows), len(columns)), v.fill, v.dtype) for v in plane.spec.variables
+    }
+    for y in range(2 * rows.start, 2 * rows.stop, edge):
+        for x in range(2 * columns.start, 2 * columns.stop, edge):
+            if not any(below.holds(name, month, y // edge, x // edge) for name in blocks):
+                continue
+            spans = ((y, 2 * rows.stop), (x, 2 * columns.stop))
+            source = [slice(start, min(start + edge, stop)) for start, stop in spans]
+            small = halved(below.read(month, *source), plane.spec)
+            target = tuple(
+                slice(s.start // 2 - span.start, s.stop // 2 - span.start)
+                for s, span in zip(source, (rows, columns), strict=True)
+            )
+            for name, block_YX in small.items():
+                blocks[name][target] = block_YX
+    return blocks
+
+
+def halved(blocks: Blocks, spec: CubeSpec) -> Blocks:
+    """Variables of a product at half the resolution, each by its rule; see ``spec.overview``.
+
+    Parameters
+    ----------
+    blocks : mapping of str to array
+        (y, x) as stored, an even number of each; of a product with states all of its variables.
+    spec : CubeSpec
+        Whose variables they are.
+    """
+    kernels: dict[Rule, Callable[[NDArray[Any], int], NDArray[Any]]] = {
+        Rule.MEAN: kernel.mean,
+        Rule.MODE: kernel.mode,
+        Rule.MAX: kernel.largest,
+        Rule.MIN: kernel.least,
+    }
+    leads = _leader(blocks)
+    made = {}
+    for name, block_YX in blocks.items():
+        rule = rule_of(spec.variable(name))
+        if rule is Rule.LEADER and leads is not None:
+            made[name] = kernel.led(block_YX, leads)
+        else:
+            one = kernels.get(rule, kernel.largest)
+            made[name] = one(block_YX, int(spec.variable(name).fill))
+    return made
+
+
+def _leader(blocks: Blocks) -> NDArray[np.intp] | None:
+    if STATE not in blocks:
+        return None
+    rank_YX = np.take(np.array(RANK), blocks[STATE], mode="clip")
+    sure_YX = blocks.get(CONFIDENCE, np.zeros_like(blocks[STATE]))
+    return kernel.leader(rank_YX, np.where(sure_YX == 255, 0, sure_YX))
