@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cdscale import drift
 from cdscale.cli.app import INCOMPLETE, AsJson, app
 from cdscale.cluster import check_choice, worker_count, worker_lanes, worker_memory
 from cdscale.display import (
@@ -207,12 +208,19 @@ def status(
         show_missing(progress, as_json=as_json)
         return
     found = status_of(progress)
+    inputs = drift.kept(progress.job)
     if as_json:
-        print_json(found)
+        said = [one.model_dump(mode="json") | {"verdict": one.verdict} for one in inputs]
+        print_json(found.model_dump(mode="json") | {"inputs": said})
         return
     for stage, part in found.stages.items():
         out.print(f"{stage:8} {part.done} of {part.tasks} tasks done{_hidden(part)}")
+    for one in inputs:
+        out.print(f"inputs   {VERDICTS[one.verdict]}: {one.text}")
     show_failures(found)
+
+
+VERDICTS = {"pass": "[green]pass[/]", "warn": "[yellow]warning[/]", "none": "not known"}
 
 
 def _hidden(part: StageStatus) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from cdscale import kernels
+from cdscale import drift, kernels
 from cdscale.export import pictures
 from cdscale.export.facts import Change, Facts, gather
 from cdscale.export.pictures import BLUE, GREY, PURPLE, VERMILLION, Kind, Map
@@ -109,6 +109,7 @@ def write_report(progress: Progress, seconds: float) -> Path:
         When the folder cannot be written.
     """
     job = progress.job
+    drift.keep(job, drift.measure(progress))
     products = {stage: Product(job, stage, progress) for stage in job.stages}
     tally = Tally(products).count(job)
     atlas = Atlas(job, products, tally)

@@ -68,6 +68,26 @@ class Rounding(Frozen):
     """That measured it."""
 
 
+class Seen(Frozen):
+    """How the values that a network was trained on are spread, band by band.
+
+    A run compares what it reads with these (:mod:`cdscale.drift`).
+    """
+
+    s2: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """Of each band, quantiles of reflectance at the levels of :mod:`cdscale.kernels.spread`."""
+    s1: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """Of each polarisation, quantiles of backscatter in dB."""
+    limit: dict[str, float] = Field(default_factory=dict)
+    """Of each band and polarisation: how far the second strangest of the training places lies from
+    all others. What lies farther is unlike the training: all of its places but one lie nearer."""
+    places: int = Field(ge=2)
+    """Of how many places."""
+    data: str
+    command: str
+    """That measured it."""
+
+
 class ModelCard(Frozen):
     """Everything about a network but its weights; refuses a cube that does not match it."""
 
@@ -102,6 +122,8 @@ class ModelCard(Frozen):
     accuracy: dict[str, Any]
     bfloat16: Rounding | None = None
     """What mapping in bfloat16 costs; None: nobody has measured it."""
+    seen: Seen | None = None
+    """What it was trained on, in figures; None: nobody has measured it."""
     limits: tuple[str, ...]
 
     @model_validator(mode="after")

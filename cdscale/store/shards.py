@@ -149,6 +149,30 @@ class Store:
         pads = [(0, 0)] * (block.ndim - 2) + [pad_y, pad_x]
         return np.pad(block, pads, constant_values=variable.fill)
 
+    def cut(self, name: str, month: Month, y: slice, x: slice) -> NDArray[Any]:
+        """Part of a month of one variable as stored, by rows and columns of the store.
+
+        Reads the inner chunks that the part touches, and no more.
+
+        Raises
+        ------
+        StoreError
+            When a shard is damaged.
+        """
+        variable = self.spec.variable(name)
+        array = to_read(open_group(self.path, mode="r"), name)
+        at = {"month": self.spec.months.index(month), "y": y, "x": x}
+        try:
+            return np.asarray(array[tuple(at.get(dim, slice(None)) for dim in variable.dims)])
+        except (ValueError, RuntimeError) as err:  # crc32c, Blosc
+            raise StoreError(
+                explain(
+                    f"{self.path}: {name} in {month} is damaged",
+                    got=str(err)[:200],
+                    do="Use `cdscale verify` with --repair.",
+                )
+            ) from err
+
     def sha256(self, name: str, tile: Tile, month: Month) -> str:
         """Sha256 of what is stored of one variable at a tile and month, as :meth:`write` says it.
 
