@@ -1,4 +1,4 @@
-"""Small runs to test with: cards with random weights, specs, jobs made by hand, hashes of folders.
+"""Small runs to test with: specs, jobs made by hand, hashes of folders.
 
 Expensive things are made once a session, by the fixtures of ``conftest``.
 """
@@ -29,6 +29,8 @@ from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.stages import perform
 from cdscale.store import Ledger, create, exists
 from cdscale.testing import make_scene
+from cdscale.testing.cards import a_card as a_card
+from cdscale.testing.cards import write_card as write_card
 
 PC = {
     "sentinel-2-l2a": "planetary-computer-sentinel-2-l2a",
@@ -39,61 +41,6 @@ REGION = Region(seed=1, size_px=256, months=Months.parse("2022-03..2022-06"))
 GRID = Grid.preset("europe", tile_px=64)
 CORNER = Tile(6800, 7800)
 """North-west tile of areas made by hand, on tiles of 64 pixels."""
-
-
-# ------------------------------------------------------------------------------------- networks
-
-
-def a_card(task: str = "change", **changes: Any) -> ModelCard:
-    """A card that any test may bend; without weights."""
-    from cdscale.models import missing_optical, two_branch
-
-    module = two_branch if task == "change" else missing_optical
-    plain: dict[str, Any] = {
-        "name": f"tiny-{task}",
-        "version": "1",
-        "title": "Random weights, for tests",
-        "task": task,
-        "family": "two-branch" if task == "change" else "missing-optical",
-        "network": {} if task == "change" else {"width": 2},
-        "weights": f"tiny-{task}.safetensors",
-        "weights_sha256": "0" * 64,
-        "s2_bands": ["B04", "B08"],
-        "s1_bands": ["vv"],
-        "normalisation": {"s2_clip": [0.0, 0.8], "s2_mean": [0.1, 0.2], "s2_std": [0.05, 0.1]},
-        "halo": module.HALO,
-        "stride": module.STRIDE,
-        "threshold": 0.5,
-        "classes": {0: "no change", 1: "change"} if task == "change" else {0: "land", 1: "urban"},
-        "training": dict.fromkeys(("data", "split", "recipe", "licence"), "none")
-        | {"steps": 0, "simulated": True},
-        "accuracy": {},
-        "limits": [],
-    }
-    return ModelCard.model_validate(plain | changes)
-
-
-def write_card(folder: Path, task: str, **changes: Any) -> Path:
-    """A card with random weights beside it; returns the card's path."""
-    import torch
-    from safetensors.torch import save_file
-    from torch import nn
-
-    from cdscale import models
-
-    folder.mkdir(parents=True, exist_ok=True)
-    card = a_card(task, **changes)
-    torch.manual_seed(7)
-    network = models.build(card)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean = 0.1 * torch.randn(module.num_features)
-            module.running_var = 0.3 + torch.rand(module.num_features)
-    weights = folder / card.weights
-    save_file(network.state_dict(), weights)
-    path = folder / f"{card.name}.card.yaml"
-    card.model_copy(update={"weights_sha256": models.sha256_of(weights)}).write(path)
-    return path
 
 
 # ---------------------------------------------------------------------------------------- specs

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -55,9 +57,11 @@ def _sockets(pid: str) -> list[str]:
     return [link[8:-1] for link in links if link.startswith("socket:[")]
 
 
-def test_a_local_cluster_listens_on_this_machine_only() -> None:
+def test_a_local_cluster_listens_on_this_machine_only_and_keeps_its_workers() -> None:
     before = dask.config.get("distributed.worker.memory.spill")
-    with connect("local", ONE) as place:
+    # Dask gives workers up that are not back by then: a killed one never is.
+    hasty = dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"})
+    with hasty, connect("local", ONE) as place:
         info = place.client.scheduler_info()
         (worker,) = info["workers"].values()
         assert place.slots == 1
@@ -69,6 +73,8 @@ def test_a_local_cluster_listens_on_this_machine_only() -> None:
         assert place.client.submit(int, "7").result() == 7
         local = {"0100007F", "00000000000000000000000001000000"}
         assert listening() <= local
+        os.kill(place.client.submit(os.getpid).result(), signal.SIGKILL)
+        assert place.client.submit(time.sleep, 0.5).result(timeout=60) is None
     assert dask.config.get("distributed.worker.memory.spill") == before
 
 

@@ -180,6 +180,22 @@ def test_the_card_gives_threshold_and_way_unless_told(
     assert bare.samples["anvil"]["auc"] != found.samples["anvil"]["auc"]
 
 
+def test_a_precision_is_used_where_the_card_speaks_for_it(
+    oscd: Path, change: str, tmp_path: Path, cdscale: Cli
+) -> None:
+    asked = ("--data", "oscd", "--root", oscd, "--split", "train", "--precision", "bfloat16")
+    refused(cdscale("evaluate", change, *asked), "may not map in bfloat16", "none stated")
+    told = {"argmax_disagreement": 5e-5, "largest_difference": 0.01, "pixels": 10**6}
+    card = write_card(tmp_path, "change", **small(bfloat16=told | {"data": "d", "command": "c"}))
+    rough = cdscale("evaluate", card, *asked, "--json")
+    found = json.loads(rough.out)
+    assert (rough.code, found["precision"]) == (OK, "bfloat16")
+    exact = evaluate(str(card), Split("oscd", oscd, "train"))
+    assert exact.about["precision"] == "float32"
+    assert found["samples"]["anvil"]["auc"] != exact.samples["anvil"]["auc"]
+    assert found["samples"]["anvil"]["auc"] == pytest.approx(exact.samples["anvil"]["auc"], abs=0.1)
+
+
 def test_pixels_that_no_sensor_saw_do_not_count(optical: str, tmp_path: Path) -> None:
     root = tmp_path / "oscd"
     write_oscd(root, form=OscdForm(bands="unregistered"))

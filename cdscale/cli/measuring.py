@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import track
@@ -25,6 +25,10 @@ Tta = Annotated[
         "--tta/--no-tta", help="Average eight orientations, or not; by default as the card says."
     ),
 ]
+Rounded = Annotated[
+    Literal["float32", "bfloat16"],
+    typer.Option("--precision", help="Of the arithmetic; bfloat16 as far as the card allows."),
+]
 Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="By default that of the card.")]
 AnyModel = "Name of a model, or a .card.yaml file."
 
@@ -37,6 +41,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Such as test.")],
     without_radar: WithoutRadar = False,
     tta: Tta = None,
+    precision: Rounded = "float32",
     threshold: Threshold = None,
     legacy_tiles: Annotated[
         bool, typer.Option("--legacy-tiles", help="Also as some published figures were counted.")
@@ -50,7 +55,7 @@ def evaluate(
     found = measure(
         model,
         Split(data, root, split),
-        _way(without_radar, tta),
+        _way(without_radar, tta, precision),
         threshold,
         legacy=legacy_tiles,
         each=_shown("scenes"),
@@ -70,6 +75,7 @@ def predict(
     split: Annotated[str, typer.Option(help="Such as test.")] = "test",
     without_radar: WithoutRadar = False,
     tta: Tta = None,
+    precision: Rounded = "float32",
     threshold: Threshold = None,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +89,7 @@ def predict(
 
     known = data_set(name)
     samples = known.samples(root, split)
-    run = map_samples(model, known, samples, to, _way(without_radar, tta), threshold)
+    run = map_samples(model, known, samples, to, _way(without_radar, tta, precision), threshold)
     maps = []
     for found in run(_shown("maps")(samples)):
         maps.append(found)
@@ -130,7 +136,7 @@ def pseudo_label(
     known = data_set(name)
     samples = known.samples(root, split)
     folder = root / "pseudo" if to is None else to
-    run = label_samples(model, known, samples, folder, sure, _way(False, tta))
+    run = label_samples(model, known, samples, folder, sure, _way(False, tta, "float32"))
     labels = list(run(_shown("labels")(samples)))
     failed = [found for found in labels if found.error]
     if as_json:
@@ -150,10 +156,10 @@ def pseudo_label(
         raise typer.Exit(INCOMPLETE)
 
 
-def _way(without_radar: bool, tta: bool | None) -> Way:
+def _way(without_radar: bool, tta: bool | None, precision: Rounded) -> Way:
     from cdscale.evaluation import Way
 
-    return Way(not without_radar, "card" if tta is None else "d4" if tta else "none")
+    return Way(not without_radar, "card" if tta is None else "d4" if tta else "none", precision)
 
 
 def _shown(what: str) -> Callable[[Sequence[Sample]], Iterable[Sample]]:
@@ -170,6 +176,8 @@ def _show(found: Evaluation) -> None:
     said = [_decided(about), "radar" if about["radar"] else "no radar"]
     if about["tta"] == "d4":
         said.append("eight orientations")
+    if about["precision"] != "float32":
+        said.append(about["precision"])
     if about["members"] > 1:
         said.append(f"{about['members']} members")
     title = f"{about['model']} on {about['data']}, split {about['split']} ({', '.join(said)})"

@@ -6,6 +6,7 @@ which worker has which GPU, ``place`` is a cluster in use.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import dask
 from distributed import Client, LocalCluster
 from distributed.deploy.cluster import Cluster
+from distributed.utils import silence_logging_cmgr
 
 from cdscale.cluster.cut import worker_count, worker_lanes, worker_memory
 from cdscale.cluster.jobs import slurm
@@ -45,6 +47,11 @@ _SETTINGS = {
     "distributed.scheduler.no-workers-timeout": "10 minutes",
     "distributed.diagnostics.nvml": False,
     "distributed.admin.log-format": "%(message)s",
+}
+_KEPT = {
+    # Workers of this machine are started again by their nannies. Dask gives one up for good that is
+    # not back after 15 seconds, which on a busy machine are over before it has imported anything.
+    "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
 
 
@@ -89,9 +96,10 @@ def connect(choice: str, workers: Workers, shared: Path | None = None) -> Iterat
         When there is no GPU, two workers have the same one, or no scheduler answers.
     """
     check_choice(choice)
-    with dask.config.set(_SETTINGS):
+    with dask.config.set(_SETTINGS | (_KEPT if choice in {"local", "cuda"} else {})):
         if "://" in choice:
-            with _at(choice) as client:
+            # What Dask logs of a scheduler that goes away is said by whoever used it.
+            with silence_logging_cmgr(logging.CRITICAL), _at(choice) as client:
                 yield _placed(client, gpu=_has_gpus(client))
         else:
             with (

@@ -124,6 +124,7 @@ def evaluate(
         "card_threshold": None if used is None else card.threshold,
         "radar": bool(card.s1_bands) and way.radar,
         "tta": way.orientations(card),
+        "precision": way.precision,
         "members": card.members,
     }
     return Evaluation(about, rows, summary, (*((warned,) if warned else ()), *notes))

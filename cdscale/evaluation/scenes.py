@@ -33,7 +33,7 @@ from cdscale.inference import (
 )
 from cdscale.learn.data import DataSet, Image, Sample
 from cdscale.learn.images import Reading, SceneMapper
-from cdscale.models import ModelCard, family_of
+from cdscale.models import ModelCard, Precision, family_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,10 +61,13 @@ class Way:
         False: Sentinel-1 is withheld, and enters as absent.
     tta : {"card", "none", "d4"}
         Test-time augmentation; see :class:`cdscale.inference.Tiling`.
+    precision : {"float32", "bfloat16"}
+        Of the arithmetic inside the network; the latter as far as its card speaks for it.
     """
 
     radar: bool = True
     tta: Literal["card", "none", "d4"] = "card"
+    precision: Precision = "float32"
 
     def orientations(self, card: ModelCard) -> str:
         """``none`` or ``d4``."""
@@ -95,12 +98,13 @@ class Mapper:
         Raises
         ------
         ModelError
-            When there is no such model, when it is untrained, or when the data set lacks bands or
-            layers that it reads.
+            When there is no such model, when it is untrained, when the data set lacks bands or
+            layers that it reads, or when its card does not speak for the precision.
         """
         card = models.load_card(model)
         check_fits(card, data, way)
-        network = models.load(card, best_device(), folder=models.folder_of(model))
+        card.refuse_precision(way.precision, force=False)
+        network = models.load(card, best_device(), way.precision, models.folder_of(model))
         return cls(card, network, way)
 
     def scene(self, threshold: float | None = None) -> SceneMapper:

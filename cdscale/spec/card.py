@@ -198,7 +198,7 @@ class ModelCard(Frozen):
                     "otherwise than float32",
                     expected=f"at most {MOST_DISAGREEMENT:g} in its card",
                     got=share,
-                    do="Map in float32, or set `force: true` beside the model; "
+                    do="Map in float32, or, in a spec, set `force: true` beside the model; "
                     "`python -m benchmarks.precision` measures the share.",
                 )
             )
