@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 import rasterio
+import rasterio.warp
 import rioxarray  # noqa: F401  registers .rio
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import Resampling, reproject
@@ -70,8 +72,17 @@ def spec_of(city: str, out: Path, card: str = SHIPPED) -> RunSpec:
     return load_run(ROOT / "examples" / "oscd.yaml", changes)
 
 
-def compare(city: str, store: Path) -> Counts:
-    """The change map of a city against its label, on the label's grid."""
+class OnLabel(NamedTuple):
+    """The class map of a city on the grid of its label."""
+
+    mapped_YX: NDArray[np.uint8]
+    truth_YX: NDArray[np.bool_]
+    transform: rasterio.Affine
+    crs: str
+
+
+def mapped_onto(city: str, store: Path, month: str) -> OnLabel:
+    """The change map of a month near a city, nearest neighbour, and the label."""
     with rasterio.open(IMAGES / city / "imgs_1_rect" / "B02.tif") as grid:
         transform, crs = grid.transform, grid.crs
     with warnings.catch_warnings():
@@ -79,9 +90,15 @@ def compare(city: str, store: Path) -> Counts:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(LABELS / city / "cm" / f"{city}-cm.tif") as file:
             truth_YX = file.read(1) == 2
+    rows, columns = truth_YX.shape
     with open_dataset(store) as dataset:
-        found = dataset.change.isel(month=-1).load()
-        source, into = found.rio.transform(), CRS.from_user_input(str(found.rio.crs))
+        into = CRS.from_user_input(str(dataset.rio.crs))
+        edges = rasterio.transform.array_bounds(rows, columns, transform)
+        west, south, east, north = rasterio.warp.transform_bounds(crs, into, *edges)
+        # The store may reach over a continent.
+        near = dataset.change.sel(x=slice(west - 50, east + 50), y=slice(north + 50, south - 50))
+        found = near.sel(month=month).squeeze("month", drop=True).load()
+        source = found.rio.transform(recalc=True)
     mapped_YX = np.full(truth_YX.shape, 255, np.uint8)
     reproject(
         found.values,
@@ -94,11 +111,16 @@ def compare(city: str, store: Path) -> Counts:
         dst_nodata=255,
         resampling=Resampling.nearest,
     )
-    seen_YX, changed_YX = mapped_YX != 255, mapped_YX == 1
+    return OnLabel(mapped_YX, truth_YX, transform, crs.to_string())
+
+
+def compare(found: OnLabel) -> Counts:
+    """A change map against its label, wherever the map has data."""
+    seen_YX, changed_YX = found.mapped_YX != 255, found.mapped_YX == 1
     return Counts(
-        int((changed_YX & truth_YX & seen_YX).sum()),
-        int((changed_YX & ~truth_YX & seen_YX).sum()),
-        int((~changed_YX & truth_YX & seen_YX).sum()),
+        int((changed_YX & found.truth_YX & seen_YX).sum()),
+        int((changed_YX & ~found.truth_YX & seen_YX).sum()),
+        int((~changed_YX & found.truth_YX & seen_YX).sum()),
     )
 
 
@@ -116,7 +138,8 @@ def main() -> None:
     for city in cities:
         if run_job(spec_of(city, options.out, options.card), "local"):
             raise SystemExit(f"{city}: the run is not complete")
-        counts = compare(city, options.out / city / "change.zarr")
+        later = str(spec_of(city, options.out, options.card).period.last)
+        counts = compare(mapped_onto(city, options.out / city / "change.zarr", later))
         total = Counts(*(a + b for a, b in zip(total, counts, strict=True)))
         print(json.dumps({"city": city, **counts.figures}), flush=True)
     print(json.dumps({"city": "pooled", **total.figures}))

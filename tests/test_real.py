@@ -46,7 +46,8 @@ def test_a_city_from_the_catalogue_to_the_map(
     monkeypatch.setattr(oscd_cities, "LABELS", data_root / "oscd" / oscd_cities.LABELS.name)
     spec = oscd_cities.spec_of("rennes", tmp_path)
     perform_all(freeze(spec), maps=2)  # of four tiles
-    counts = oscd_cities.compare("rennes", spec.folder / "change.zarr")
+    found = oscd_cities.mapped_onto("rennes", spec.folder / "change.zarr", "2017-06")
+    counts = oscd_cities.compare(found)
     assert sum(counts) > 2000
     assert counts.figures["f1"] > 0.5
     assert counts.figures["recall"] > 0.4

@@ -43,7 +43,7 @@ VERSIONS = {
     "processing": "v1.2.0",
     "classification": "v2.0.0",
     "file": "v2.1.0",
-    "zarr": "v1.1.0",
+    "zarr": "v1.0.0",
 }
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR = "application/vnd.zarr; version=3"
@@ -122,7 +122,7 @@ class _Catalogue:
         return {
             "type": "Collection",
             "stac_version": "1.1.0",
-            "stac_extensions": _extensions("projection", "datacube", "processing", "zarr"),
+            "stac_extensions": _extensions("projection", "datacube", "zarr"),
             "id": self.name,
             "title": spec.title,
             "description": f"{spec.title}, on the grid {spec.grid.name}.{comment}",
@@ -135,7 +135,6 @@ class _Catalogue:
             "summaries": {
                 "gsd": [spec.grid.resolution],
                 "proj:code": [spec.grid.crs],
-                "processing:software": [self._software],
                 "cdscale:models": [spec.attrs.get("models", {})],
             },
             **self._cube(months),
@@ -387,8 +386,6 @@ def _cube_variable(variable: Variable) -> dict[str, Any]:
         said["nodata"] = style.nodata
     if style.units:
         said["unit"] = style.units
-    if variable.meanings:
-        said["values"] = list(variable.meanings)
     return said
 
 

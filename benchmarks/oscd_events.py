@@ -1,0 +1,203 @@
+"""Change events of real OSCD cities against their labels, object by object.
+
+    python -m benchmarks.oscd_events OUT [CITY ...] [--card CARD] [--mmu PIXELS]
+
+Cities of a continent lie on one grid and are mapped by one run where their months allow: a store
+compares each later month with one earlier month, so that cities of the same later month and another
+earlier one go into a further run. Of each run: catalogue to cube to change map, overviews, seams,
+and the log of events (``cdscale export geoparquet``).
+
+An event and a patch of the label, both of at least ``--mmu`` pixels and connected over edges and
+corners, are the same object where their intersection over union is 0.25 or more; each has one
+partner at most, the best first. Labels are cut to where the map has data, events to the extent of
+the label. Beside them stand the figures of the pixels, as in ``benchmarks.oscd_cities``.
+
+The shipped weights were trained on these cities: the figures say how events fare on known ground,
+not on new cities. ``--card`` takes networks that have not seen them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.features import shapes
+from scipy import ndimage
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from benchmarks.oscd_cities import IMAGES, LABELS, ROOT, SHIPPED, Counts, compare, mapped_onto
+from cdscale import models
+from cdscale.cli import run_job
+from cdscale.export import event_log
+from cdscale.export.cut import cut
+from cdscale.export.events import Event
+from cdscale.grid import Area, choose_preset, reproject
+from cdscale.months import Months
+from cdscale.mosaic import gates
+from cdscale.spec.base import read_yaml
+from cdscale.spec.run import RunSpec, load_run
+
+IOU = 0.25
+
+
+@dataclass
+class Group:
+    """Cities that one run maps."""
+
+    preset: str
+    pairs: dict[str, str] = field(default_factory=dict)
+    """Earlier month of each later month."""
+    cities: list[str] = field(default_factory=list)
+
+    def spec(self, out: Path, name: str, card: str) -> RunSpec:
+        """The run."""
+        outlines = [area_of(city).geometry for city in self.cities]
+        area = Area(shapely.union_all(outlines)).geojson
+        pairs = [f"{earlier},{later}" for later, earlier in sorted(self.pairs.items())]
+        months = sorted({*self.pairs, *self.pairs.values()})
+        changes = {
+            "name": name,
+            "area": area,
+            "period": ",".join(months),
+            "grid": {"preset": self.preset, "tile": 512, "chunk": 256},
+            "models": {"change": {"card": card, "pairs": pairs}},
+            "output": str(out / name),
+        }
+        return load_run(ROOT / "examples" / "oscd.yaml", changes)
+
+
+def area_of(city: str) -> Area:
+    """Outline of a city."""
+    path = IMAGES / city / f"{city}.geojson"
+    return Area.from_geojson(read_yaml(path), where=city)
+
+
+def pair_of(city: str) -> tuple[str, str]:
+    """Its two months."""
+    dates = (IMAGES / city / "dates.txt").read_text().split()[1::2]
+    before, after = (f"{date[:4]}-{date[4:6]}" for date in dates)
+    return before, after
+
+
+def groups_of(cities: list[str]) -> list[Group]:
+    """As few runs as the pairs of months allow, on the grid of each city's continent."""
+    groups: list[Group] = []
+    for city in cities:
+        preset = choose_preset(area_of(city))
+        earlier, later = pair_of(city)
+        fitting = (
+            g for g in groups if g.preset == preset and g.pairs.get(later, earlier) == earlier
+        )
+        group = next(fitting, None)
+        if group is None:
+            group = Group(preset)
+            groups.append(group)
+        group.pairs[later] = earlier
+        group.cities.append(city)
+    return groups
+
+
+def label_patches(
+    truth_YX: NDArray[np.bool_], transform: rasterio.Affine, mmu: int
+) -> list[BaseGeometry]:
+    """Connected patches of a label, as polygons on its grid."""
+    label_YX, count = ndimage.label(truth_YX, structure=np.ones((3, 3)))
+    sizes = np.bincount(label_YX.ravel(), minlength=count + 1)
+    parts: dict[int, list[BaseGeometry]] = {}
+    kept_YX = (label_YX > 0) & (sizes[label_YX] >= mmu)
+    for plain, number in shapes(label_YX.astype(np.int32), mask=kept_YX, transform=transform):
+        parts.setdefault(int(number), []).append(shape(plain))
+    return [shapely.union_all(part) for part in parts.values()]
+
+
+def matched(found: list[BaseGeometry], there: list[BaseGeometry]) -> int:
+    """Objects that are the same in both, each with one partner at most."""
+    if not found or not there:
+        return 0
+    a, b = np.array(found, object), np.array(there, object)
+    left, right = shapely.STRtree(b).query(a, predicate="intersects")
+    common = shapely.area(shapely.intersection(a[left], b[right]))
+    iou = common / (shapely.area(a[left]) + shapely.area(b[right]) - common)
+    used_a: set[int] = set()
+    used_b: set[int] = set()
+    for n in np.argsort(-iou):
+        if iou[n] >= IOU and left[n] not in used_a and right[n] not in used_b:
+            used_a.add(int(left[n]))
+            used_b.add(int(right[n]))
+    return len(used_a)
+
+
+def score(city: str, store: Path, events: list[Event], mmu: int) -> tuple[Counts, Counts]:
+    """Pixels and objects of a city against its label."""
+    month = pair_of(city)[1]
+    map_ = mapped_onto(city, store, month)
+    truth_YX = map_.truth_YX & (map_.mapped_YX != 255)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        there = label_patches(truth_YX, map_.transform, mmu)
+    rows, columns = truth_YX.shape
+    west, north = map_.transform * (0, 0)
+    east, south = map_.transform * (columns, rows)
+    extent = shapely.box(west, south, east, north)
+    crs = cut(store).spec.grid.crs
+    step = 1000 if "32" in map_.crs else 0.01
+    here = reproject(extent, map_.crs, crs, resolution=step)
+    found = []
+    for event in events:
+        if event.month == month and event.patch.geometry.intersects(here):
+            outline = shapely.make_valid(
+                reproject(event.patch.geometry, crs, map_.crs, resolution=1000)
+            )
+            part = shapely.intersection(outline, extent)
+            if part.area > 0.5 * outline.area:
+                found.append(part)
+    hits = matched(found, there)
+    return compare(map_), Counts(hits, len(found) - hits, len(there) - hits)
+
+
+def main() -> None:
+    """Run and score."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("cities", nargs="*")
+    parser.add_argument("--card", default=SHIPPED, help="name of a model, or a .card.yaml file")
+    parser.add_argument("--mmu", type=int, default=5)
+    options = parser.parse_intermixed_args()
+    cities = options.cities or sorted(p.name for p in LABELS.iterdir() if p.is_dir())
+    card = models.load_card(options.card)
+    print(f"model {card.name} {card.version}, split: {card.training.split}")
+    pixels, objects = Counts(0, 0, 0), Counts(0, 0, 0)
+    groups = groups_of(cities)
+    for n, group in enumerate(groups):
+        name = f"{n:02d}-{group.preset}"
+        begun = time.perf_counter()
+        if run_job(group.spec(options.out, name, options.card), "local"):
+            raise SystemExit(f"{name}: the run is not complete")
+        store = options.out / name / "change.zarr"
+        part = cut(store, months=Months.parse(",".join(sorted(group.pairs))))
+        log, _ = event_log.update(options.out / name / event_log.NAME, part, options.mmu)
+        seams = gates(options.out / name)["change"]
+        told = {"run": name, "cities": group.cities, "seams": seams.model_dump(mode="json")}
+        print(json.dumps(told | {"seconds": round(time.perf_counter() - begun)}), flush=True)
+        for city in group.cities:
+            of_pixels, of_objects = score(city, store, log.current, options.mmu)
+            pixels = Counts(*(a + b for a, b in zip(pixels, of_pixels, strict=True)))
+            objects = Counts(*(a + b for a, b in zip(objects, of_objects, strict=True)))
+            row = {"pixels": of_pixels.figures, "objects": of_objects.figures}
+            print(json.dumps({"city": city, **row, "counts": of_objects}), flush=True)
+    pooled = {"pixels": pixels.figures, "objects": objects.figures, "counts": objects}
+    print(json.dumps({"city": "pooled", "runs": len(groups), **pooled}))
+
+
+if __name__ == "__main__":
+    main()
