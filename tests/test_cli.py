@@ -398,7 +398,7 @@ def test_a_region_that_cannot_be_simulated(
         (["status"], "What a run has done"),
         (["query"], "Ask a store"),
         (["query", "point"], "--lon"),
-        (["query", "area"], "Polygons in degrees"),
+        (["query", "area"], "GeoPackage"),
         (["simulate"], "SIMULATED"),
         (["demo"], "--output"),
     ],

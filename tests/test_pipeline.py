@@ -19,7 +19,7 @@ from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec, load_run
 from cdscale.spec.task import Stage
 from cdscale.stages import perform
-from cdscale.store import Ledger, Store, open_dataset
+from cdscale.store import Ledger, Store, open_dataset, open_source
 from tests.regions import REGION, do_serially, plain_spec, west_half, write_card, write_spec
 
 MONTHS = [np.datetime64(f"2022-0{m}-01", "ns") for m in (3, 4, 5, 6)]
@@ -127,12 +127,14 @@ def test_a_report_tells_it(spec: RunSpec) -> None:
 def test_answers(spec: RunSpec) -> None:
     raster = REGION.raster
     lon, lat = to_lon_lat(raster.west + 1235, raster.north - 845, raster.crs)
-    answer = query.point(spec.folder / "urban.zarr", lon, lat)
+    spot = query.Spot.checked(lon, lat)
+    answer = query.point(open_source(spec.folder / "urban.zarr"), spot)
     with open_dataset(spec.folder / "urban.zarr") as urban:
         there = urban.probability.isel(y=84, x=123).values
     told = [month["probability"] for month in answer["months"]]
     assert told == [None if np.isnan(v) else round(float(v), 6) for v in there]
-    region = query.area(spec.folder / "change.zarr", spec.aoi)
+    zones = query.Zones.of(spec.aoi.geometry)
+    region = query.area(open_source(spec.folder / "change.zarr"), zones)
     assert region["area_km2"] == pytest.approx(2.56**2, rel=0.01)
     (month,) = region["months"]
     assert month["reference_month"] == "2022-03"

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from shapely.geometry import box
 
 from cdscale.errors import SpecError, StoreError
-from cdscale.grid import Area, Bounds, Tile, to_lon_lat
+from cdscale.grid import Tile, to_lon_lat
 from cdscale.months import Month
-from cdscale.query import area, point
+from cdscale.query import Spot, Wanted, Zones
+from cdscale.query import area as ask_area
+from cdscale.query import point as ask_point
 from cdscale.spec.cube import SensorQuality
 from cdscale.spec.job import Job
 from cdscale.spec.task import Stage
-from cdscale.store import create
+from cdscale.store import create, open_source
 from tests.regions import CORNER, GRID, a_card, made_job
 
 APRIL, MAY = Month(2022, 4), Month(2022, 5)
@@ -99,18 +102,18 @@ def degrees(row: float, column: float) -> tuple[float, float]:
     return to_lon_lat(*metres(row, column), GRID.crs)
 
 
-def rectangle(top: float, left: float, bottom: float, right: float) -> Area:
-    """Pixels from a row and a column up to others, a little inside so that no edge decides."""
-    inset = 0.1
-    corners = [
-        (top + inset, left + inset),
-        (top + inset, right - inset),
-        (bottom - inset, right - inset),
-        (bottom - inset, left + inset),
-    ]
-    ring = [list(degrees(*corner)) for corner in corners]
-    polygon = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
-    return Area.from_geojson(polygon, where="test")
+def point(path: Path, lon: float, lat: float, **wanted: Any) -> dict[str, Any]:
+    return ask_point(open_source(path), Spot.checked(lon, lat), Wanted(**wanted))
+
+
+def area(path: Path, zones: Zones, **wanted: Any) -> dict[str, Any]:
+    return ask_area(open_source(path), zones, Wanted(**wanted))
+
+
+def rectangle(top: float, left: float, bottom: float, right: float) -> Zones:
+    """Rows and columns of the west tile from some up to others, in metres of the grid."""
+    (west, north), (east, south) = metres(top, left), metres(bottom, right)
+    return Zones.of(box(west, south, east, north), GRID.crs)
 
 
 # --------------------------------------------------------------------------------------- point
@@ -219,7 +222,7 @@ def pixels(cube: Path, name: str) -> Pixels:
 
 def test_an_area_across_tiles_has_the_means_of_its_pixels(cube: Path) -> None:
     answer = area(cube, rectangle(5, 60, 15, 70))
-    assert answer["area_km2"] == 100 * PX_KM2
+    assert answer["area_km2"] == pytest.approx(100 * PX_KM2, abs=1e-9)
     april, may = answer["months"]
     window = np.s_[5:15, 60:70]
     for i, band in enumerate(("B04", "B08")):
@@ -236,6 +239,7 @@ def test_an_area_across_tiles_has_the_means_of_its_pixels(cube: Path) -> None:
 
 def test_codes_are_square_kilometres_by_meaning(cube: Path) -> None:
     april, _ = area(cube, rectangle(10, 20, 12, 22))["months"]
+    assert april["s2_quality"]["missing_share"] == 0.25
     assert april["s2_quality"]["km2"] == {
         "outside": 0.0,
         "no_scene": 0.0,
@@ -244,7 +248,9 @@ def test_codes_are_square_kilometres_by_meaning(cube: Path) -> None:
         "valid": 0.0003,
         "saturated": 0.0,
     }
-    assert april["s2_scenes"] == {"mean": 3.0, "valid_km2": 4 * PX_KM2}
+    assert april["s2_scenes"] == {
+        "mean": 3.0, "valid_km2": 4 * PX_KM2, "missing_share": 0.0
+    }  # fmt: skip
 
 
 def test_change_is_square_kilometres_by_class_and_month(change: Path) -> None:
@@ -262,19 +268,23 @@ def test_change_is_square_kilometres_by_class_and_month(change: Path) -> None:
 
 def test_an_area_without_any_value_has_no_mean(change: Path) -> None:
     (may,) = area(change, rectangle(0, 70, 10, 80))["months"]
-    assert may["probability"] == {"mean": None, "valid_km2": 0.0}
-    assert may["change_month"] == {"km2": {}}
+    assert may["probability"] == {"mean": None, "valid_km2": 0.0, "missing_share": 1.0}
+    assert may["change_month"] == {"km2": {}, "missing_share": 0.0}
     assert may["quality"]["km2"]["outside"] == 100 * PX_KM2
 
 
 def test_an_area_as_large_as_the_store_or_larger_is_all_of_it(cube: Path) -> None:
-    west, south, east, north = rectangle(-300, -300, 400, 400).bounds
-    answer = area(cube, Area.from_bounds(Bounds(west, south, east, north)))
-    assert answer["area_km2"] == 2 * 64 * 64 * PX_KM2
+    answer = area(cube, rectangle(-300, -300, 400, 400))
+    assert answer["area_km2"] == pytest.approx(2 * 64 * 64 * PX_KM2, rel=1e-12)
+    assert answer["outside_share"] == pytest.approx(1 - 2 * 64 * 64 / 700**2, abs=1e-3)
+    (note,) = answer["notes"]
+    assert note.startswith("1 partly outside the store: area (98.3% of it)")
 
 
 def test_an_area_that_reaches_out_of_the_store_counts_what_lies_inside(cube: Path) -> None:
-    assert area(cube, rectangle(-10, -10, 10, 10))["area_km2"] == 100 * PX_KM2
+    answer = area(cube, rectangle(-10, -10, 10, 10))
+    assert answer["area_km2"] == pytest.approx(100 * PX_KM2, abs=1e-9)
+    assert answer["outside_share"] == pytest.approx(0.75, abs=1e-3)
 
 
 def test_one_pixel(cube: Path) -> None:
@@ -283,9 +293,18 @@ def test_one_pixel(cube: Path) -> None:
     assert answer["months"][0]["s2"]["B04"]["mean"] == 0.1234
 
 
-def test_an_area_smaller_than_a_pixel_that_holds_no_centre_is_refused(cube: Path) -> None:
-    with pytest.raises(SpecError, match=r"no pixel in .*smaller than a pixel.*point"):
-        area(cube, rectangle(10.0, 20.0, 10.4, 20.4))
+def test_a_pixel_counts_with_the_share_of_it_that_is_covered(cube: Path) -> None:
+    answer = area(cube, rectangle(10.0, 20.0, 11.0, 20.4))
+    assert answer["area_km2"] == pytest.approx(0.4 * PX_KM2, abs=1e-9)
+    two = area(cube, rectangle(10.0, 20.5, 12.0, 21.0))["months"][0]
+    assert two["s2_quality"]["km2"]["valid"] == pytest.approx(0.5 * PX_KM2, abs=1e-9)
+    assert two["s2_quality"]["km2"]["cloud"] == pytest.approx(0.5 * PX_KM2, abs=1e-9)
+    assert two["s2_quality"]["missing_share"] == 0.5
+    assert two["s2"]["B04"] == {
+        "mean": 0.1234,
+        "valid_km2": pytest.approx(0.5 * PX_KM2, abs=1e-9),
+        "missing_share": 0.5,
+    }
 
 
 @pytest.mark.parametrize("where", [(-30, 0, -20, 10), (70, 0, 80, 10), (0, 130, 10, 140)])

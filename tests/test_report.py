@@ -30,7 +30,7 @@ from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Receipt, Stage, Task
-from cdscale.store import Ledger, create, open_dataset
+from cdscale.store import Ledger, create, open_dataset, open_source
 
 HOSTILE = "<script>alert('x')</script> $\\frac{ & \"quoted\""
 ROME = Bounds(12.45, 41.88, 12.4585, 41.887)
@@ -263,7 +263,8 @@ def test_the_command_that_it_names_gets_an_answer_where_change_is_most_likely(
         words = shlex.split(command)
         assert words[:3] == ["cdscale", "query", "point"]
         assert Path(words[3]).name == f"{name}.zarr"
-        answer = query.point(Path(words[3]), float(words[5]), float(words[7]))
+        spot = query.Spot.checked(float(words[5]), float(words[7]))
+        answer = query.point(open_source(Path(words[3])), spot)
         if name == "change":
             assert answer["months"][0]["probability"] == pytest.approx(1.0, abs=0.005)
 

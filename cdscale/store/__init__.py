@@ -7,9 +7,13 @@ published. The ledger of receipts lies beside the stores: a task is done when it
 last, says so.
 
 ``layout`` makes stores and lets them grow, ``shards`` writes and reads pixels, ``overviews`` has
-them at lower resolutions, ``ledger`` keeps receipts, ``record`` what a run is.
+them at lower resolutions, ``ledger`` keeps receipts, ``record`` what a run is. Whoever asks a store,
+on a disk or in a bucket, reads it through ``source`` (any pixels of it, by ``fetching`` from
+``places``) or ``dataset`` (xarray).
 """
 
+from cdscale.store.dataset import lazy
+from cdscale.store.fetching import Counted, Fetch, fetch_of
 from cdscale.store.layout import (
     coordinates_differ,
     exists,
@@ -21,22 +25,32 @@ from cdscale.store.layout import (
 )
 from cdscale.store.ledger import Ledger, write_json, write_text
 from cdscale.store.overviews import Plane, lay_out_overviews, planes
+from cdscale.store.places import Place, find
 from cdscale.store.record import keep_job, read_job, read_job_by_month
 from cdscale.store.shards import Store, create, open_store
+from cdscale.store.source import Source, open_source
 
 __all__ = [
+    "Counted",
+    "Fetch",
     "Ledger",
+    "Place",
     "Plane",
+    "Source",
     "Store",
     "coordinates_differ",
     "create",
     "exists",
+    "fetch_of",
+    "find",
     "grown",
     "keep_job",
     "lay_out_again",
     "lay_out_overviews",
+    "lazy",
     "mend",
     "open_dataset",
+    "open_source",
     "open_store",
     "planes",
     "read_job",

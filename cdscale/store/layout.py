@@ -209,7 +209,7 @@ def lay_out_again(path: Path) -> None:
 def coordinates_differ(path: Path, spec: CubeSpec) -> tuple[str, ...]:
     """Coordinates of a store that are not those of its spec, or do not read."""
     group = open_group(path, mode="r")
-    return tuple(name for name, values in _axes(spec).items() if not _says(group, name, values))
+    return tuple(name for name, values in axes_of(spec).items() if not _says(group, name, values))
 
 
 def _says(group: Any, name: str, values: NDArray[Any]) -> bool:
@@ -219,7 +219,7 @@ def _says(group: Any, name: str, values: NDArray[Any]) -> bool:
         return False
 
 
-def _axes(spec: CubeSpec) -> dict[str, NDArray[Any]]:
+def axes_of(spec: CubeSpec) -> dict[str, NDArray[Any]]:
     """Values of each coordinate that has an axis, or lies along the months."""
     found = spec.window.geobox(spec.grid).coordinates
     axes = {axis: np.asarray(found[axis].values) for axis in ("y", "x")}
@@ -270,7 +270,7 @@ def _make_arrays(path: Path, spec: CubeSpec) -> None:
     for variable in spec.variables:
         _lay_out_variable(group, spec, variable)
     geobox = spec.window.geobox(spec.grid)
-    axes = _axes(spec)
+    axes = axes_of(spec)
     for axis, units in (("y", "metre"), ("x", "metre")):
         standard = f"projection_{axis}_coordinate"
         _coordinate(group, axis, axes[axis], {"standard_name": standard, "units": units})
