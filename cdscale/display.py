@@ -244,7 +244,34 @@ def show_answer(answer: dict[str, Any], *, as_json: bool) -> None:
         out.print(f"not published: {Months.parse(','.join(answer['unpublished']))}")
 
 
+def show_evidence(told: dict[str, Any], *, as_json: bool) -> None:
+    """What stands behind a pixel: the reasons in words, then scenes month by month."""
+    if as_json:
+        print_json(told)
+        return
+    out.print(f"{told['lon']}, {told['lat']} (tile {told['tile']}): {escape(told['title'])}")
+    if "comment" in told:
+        out.print(escape(told["comment"]))
+    for sentence in told["reasons"]:
+        out.print(f"- {escape(sentence)}", soft_wrap=True)
+    for month in told["months"]:
+        out.print(f"[bold]{month['month']}[/]")
+        for name in ("optical", "radar"):
+            seen = month[name]
+            values = seen.get("reflectance" if name == "optical" else "dB") or {}
+            quality = seen.get("quality") or "no cube beside the store"
+            out.print(f"  {name}: {quality}; {escape(_text(values))}", soft_wrap=True)
+            for scene in seen["scenes"]:
+                shown = ", shown" if scene.get("shown") else ""
+                line = f"{scene['time']} {scene['id']} ({scene.get('tile', '')}{shown})"
+                out.print(f"    {escape(line)}", soft_wrap=True)
+    if told["unpublished"]:
+        out.print(f"not published: {Months.parse(','.join(told['unpublished']))}")
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     if not isinstance(value, dict):
         return "no data" if value is None else str(value)
     return ", ".join(f"{key} {_text(v)}" for key, v in value.items() if v != 0) or "0"

@@ -26,7 +26,7 @@ LAYERS = {
 }  # fmt: skip
 SIBLINGS = {("inference", "models"), ("learn", "models")}
 """Who may import whom within layer 2; the others there do not know each other."""
-FACADE = {"maps"}
+FACADE = {"maps", "query"}
 """What the package itself offers, as ``cdscale.predict``; imported when it is asked for."""
 OUTSIDE = {"simulate", "testing"}
 """They may import everything; in the layers only ``cli`` imports them."""

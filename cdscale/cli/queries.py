@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from cdscale import errors
 from cdscale.cli.app import AsJson, app
-from cdscale.display import err, out, show_answer
-from cdscale.errors import SpecError, explain
+from cdscale.display import err, out, show_answer, show_evidence
+from cdscale.errors import SpecError
 from cdscale.months import Months
 
 query = typer.Typer(help="Ask a store about a point or an area.", no_args_is_help=True)
@@ -77,6 +78,26 @@ def area(
     show_answer(ask(_source(store), where, wanted), as_json=as_json)
 
 
+@query.command()
+def explain(
+    store: StoreAt,
+    lon: Lon = None,
+    lat: Lat = None,
+    x: Easting = None,
+    y: Northing = None,
+    crs: Crs = "",
+    months: MonthsText = "",
+    unpublished: Unpublished = False,
+    as_json: AsJson = False,
+) -> None:
+    """What stands behind a pixel: scenes, clear days, series, models and their versions."""
+    from cdscale.query import explain as ask
+
+    where = _spot((lon, lat), (x, y), crs)
+    told = ask(_source(store), where, _wanted(months, None, unpublished))
+    show_evidence(told, as_json=as_json)
+
+
 @app.command()
 def stats(
     store: StoreAt,
@@ -95,16 +116,18 @@ def stats(
 
     form = form or (to.suffix[1:] if to and to.suffix[1:] in FORMATS else "csv")
     if form not in FORMATS:
-        raise SpecError(explain("--format", expected=", ".join(FORMATS), got=form))
+        raise SpecError(errors.explain("--format", expected=", ".join(FORMATS), got=form))
     if form == "parquet" and to is None:
-        raise SpecError(explain("Parquet is not printed", do="Name a file: --out FILE."))
+        raise SpecError(errors.explain("Parquet is not printed", do="Name a file: --out FILE."))
     if to is not None and not to.parent.is_dir():
-        raise SpecError(explain(f"--out {to}: there is no folder {to.parent}"))
+        raise SpecError(errors.explain(f"--out {to}: there is no folder {to.parent}"))
     zones = Zones.read(polygons, by=by, crs=crs)
     found = statistics(_source(store), zones, _wanted(months, variable, unpublished))
     if not found.about.months:
         raise SpecError(
-            explain(f"{store}: no month is published", do="Complete the run, or --unpublished.")
+            errors.explain(
+                f"{store}: no month is published", do="Complete the run, or --unpublished."
+            )
         )
     for note in found.notes:
         err.print(f"note: {escape(note)}", soft_wrap=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from cdscale.months import Month
-from cdscale.query.statistics import ZoneStatistics, statistics
 from cdscale.query.tallies import Mean
 from cdscale.query.wanted import ALL, Wanted, head, month_head
+from cdscale.query.zonal import ZoneStatistics, statistics
 from cdscale.query.zones import Zones
 from cdscale.spec.cube import Variable
 from cdscale.store import Source

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cdscale.query.areas import DIGITS
-from cdscale.query.statistics import Statistics
+from cdscale.query.zonal import Statistics
 
 COLUMNS: dict[str, type] = {
     "month": str, "variable": str, "band": str, "class": str, "km2": float, "mean": float,

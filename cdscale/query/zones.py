@@ -203,25 +203,41 @@ def _on_globe(geometry: BaseGeometry, title: str) -> BaseGeometry:
                 do="Reproject it, or let its file say its CRS; GeoJSON is always in degrees.",
             )
         )
-    if not _crosses(geometry):
+    if not (_jumps(geometry) or west < -HALF_TURN or east > HALF_TURN):
         return geometry
     try:
-        return cut_at_antimeridian(geometry)
-    except ValueError as err:
+        return shapely.union_all([_cut(part) for part in shapely.get_parts(geometry)])
+    except (ValueError, shapely.errors.GEOSException) as err:
         raise SpecError(
             explain(title, got=str(err), do="Cut it in two at the antimeridian.")
         ) from None
 
 
-def _crosses(geometry: BaseGeometry) -> bool:
-    """Whether an outline reaches beyond the antimeridian, or jumps across it."""
-    west, _, east, _ = geometry.bounds
-    if west < -HALF_TURN or east > HALF_TURN:
-        return True
+def _jumps(geometry: BaseGeometry) -> bool:
+    """Whether an edge jumps across the antimeridian.
+
+    One that goes all the way round does not: it is the frame of a map.
+    """
     rings = shapely.get_rings(shapely.get_parts(geometry, return_index=False))
     steps = [np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) for ring in rings]
-    # An edge all the way round is the frame of a map, not a jump.
     return any(bool(((step > HALF_TURN) & (step < TURN - 0.01)).any()) for step in steps)
+
+
+def _cut(part: BaseGeometry) -> BaseGeometry:
+    """A polygon in pieces between -180 and 180, its edges straight in degrees."""
+    if _jumps(part):
+        onward = shapely.transform(part, lambda xy: xy + [TURN, 0] * (xy[:, :1] < 0))
+        if _jumps(onward):  # around a pole
+            return cut_at_antimeridian(part)
+        part = onward
+    pieces = [
+        shapely.transform(
+            shapely.clip_by_rect(part, turn - HALF_TURN, -90, turn + HALF_TURN, 90),
+            lambda xy, turn=turn: xy - [turn, 0],
+        )
+        for turn in (-TURN, 0.0, TURN)
+    ]
+    return shapely.union_all([piece for piece in pieces if piece.area > 0])
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

@@ -7,8 +7,8 @@ published. The ledger of receipts lies beside the stores: a task is done when it
 last, says so.
 
 ``layout`` makes stores and lets them grow, ``shards`` writes and reads pixels, ``overviews`` has
-them at lower resolutions, ``ledger`` keeps receipts, ``record`` what a run is. Whoever asks a store,
-on a disk or in a bucket, reads it through ``source`` (any pixels of it, by ``fetching`` from
+them at lower resolutions, ``ledger`` keeps receipts, ``record`` what a run is. Whoever asks a
+store, on a disk or in a bucket, reads it through ``source`` (any pixels, by ``fetching`` from
 ``places``) or ``dataset`` (xarray).
 """
 
@@ -23,7 +23,7 @@ from cdscale.store.layout import (
     open_dataset,
     read_spec,
 )
-from cdscale.store.ledger import Ledger, write_json, write_text
+from cdscale.store.ledger import Ledger, read_receipt, write_json, write_text
 from cdscale.store.overviews import Plane, lay_out_overviews, planes
 from cdscale.store.places import Place, find
 from cdscale.store.record import keep_job, read_job, read_job_by_month
@@ -55,6 +55,7 @@ __all__ = [
     "planes",
     "read_job",
     "read_job_by_month",
+    "read_receipt",
     "read_spec",
     "write_json",
     "write_text",

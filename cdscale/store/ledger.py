@@ -13,6 +13,7 @@ from typing import Any
 from cdscale.errors import SpecError
 from cdscale.spec.base import Frozen
 from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.store.places import Place
 
 
 class Ledger:
@@ -77,11 +78,16 @@ class Ledger:
 
     def read(self, task: Task) -> Receipt | None:
         """The receipt of a task; None where there is none, or a damaged one."""
-        try:
-            text = (self.folder / f"{task}.json").read_text(encoding="utf-8")
-            return Receipt.model_validate_json(text)
-        except (OSError, ValueError):
-            return None
+        return read_receipt(self.folder, task)
+
+
+def read_receipt(folder: Place, task: Task) -> Receipt | None:
+    """The receipt of a task, from receipts on a disk or in a bucket; None as above."""
+    try:
+        text = (folder / f"{task}.json").read_text(encoding="utf-8")
+        return Receipt.model_validate_json(text)
+    except (OSError, ValueError):
+        return None
 
 
 def flush(file: Path) -> None:

@@ -20,6 +20,7 @@ from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import Scene, SceneTable, SetAside, TableByMonth
 from cdscale.store.ledger import write_text
+from cdscale.store.places import Place
 
 JOB = "job.json"
 SCENES = "scenes"
@@ -78,12 +79,12 @@ def keep_job(job: Job) -> None:
             path.unlink()
 
 
-def read_job(folder: Path) -> Job:
+def read_job(folder: Place) -> Job:
     """The job that a run's folder holds, with all of its scenes.
 
     Parameters
     ----------
-    folder : Path
+    folder : Place
         ``run`` in the output folder.
 
     Raises
@@ -106,7 +107,7 @@ def read_job(folder: Path) -> Job:
     return Job(spec=record.spec, scenes=table, cards=record.cards)
 
 
-def read_job_by_month(folder: Path) -> Job:
+def read_job_by_month(folder: Place) -> Job:
     """The same for who does tasks: the scenes of a month are read when one is first asked for.
 
     Raises
@@ -127,7 +128,7 @@ def read_job_by_month(folder: Path) -> Job:
     return Job(spec=record.spec, scenes=table, cards=record.cards)
 
 
-def _read_record(folder: Path) -> _Record:
+def _read_record(folder: Place) -> _Record:
     return _Record.model_validate_json((folder / JOB).read_text(encoding="utf-8"))
 
 
@@ -160,7 +161,7 @@ def _write(path: Path, text: str) -> None:
         write_text(path, text)
 
 
-def _checked(folder: Path, name: str) -> str:
+def _checked(folder: Place, name: str) -> str:
     """Text of a part of a table.
 
     Raises
@@ -174,7 +175,7 @@ def _checked(folder: Path, name: str) -> str:
         got = "other scenes"
     except (OSError, ValueError) as err:
         text, got = "", str(getattr(err, "strerror", None) or "what does not read")
-    if path.stem.rpartition("-")[2] != _digest(text):
+    if Path(name).stem.rpartition("-")[2] != _digest(text):
         raise StoreError(
             explain(
                 f"the record of the run is damaged: {path}",
