@@ -376,8 +376,8 @@ def test_the_quarters_of_milan(data_root: Path, tmp_path: Path) -> None:
     union = shapely.union_all([shape(mapping(z.zone.geometry)) for z in found.zones])
     (whole,) = statistics(open_source(path), Zones.of(union)).zones
     # Neighbours overlap by some square metres, as they are drawn: that is counted twice.
-    flat = [reproject(z.zone.geometry, LON_LAT, grid.crs, resolution=0.005) for z in inside]
-    there = [shapely.intersection(one, outline) for one in flat]
+    every = [reproject(z.zone.geometry, LON_LAT, grid.crs, resolution=0.005) for z in inside]
+    there = [shapely.intersection(one, outline) for one in every]
     twice = sum(shapely.area(there)) - shapely.union_all(there).area
     assert sum(z.km2 for z in inside) - twice / 1e6 == pytest.approx(whole.km2, rel=1e-6)
 

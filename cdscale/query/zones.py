@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from cdscale.errors import SpecError, explain
@@ -231,10 +232,7 @@ def _cut(part: BaseGeometry) -> BaseGeometry:
             return cut_at_antimeridian(part)
         part = onward
     pieces = [
-        shapely.transform(
-            shapely.clip_by_rect(part, turn - HALF_TURN, -90, turn + HALF_TURN, 90),
-            lambda xy, turn=turn: xy - [turn, 0],
-        )
+        translate(shapely.clip_by_rect(part, turn - HALF_TURN, -90, turn + HALF_TURN, 90), -turn)
         for turn in (-TURN, 0.0, TURN)
     ]
     return shapely.union_all([piece for piece in pieces if piece.area > 0])
