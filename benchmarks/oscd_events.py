@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import shapely
+from distributed import LocalCluster
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import shapes
@@ -176,12 +177,20 @@ def main() -> None:
     cities = options.cities or sorted(p.name for p in LABELS.iterdir() if p.is_dir())
     card = models.load_card(options.card)
     print(f"model {card.name} {card.version}, split: {card.training.split}")
+    # One worker for all runs, in this process: networks are loaded once.
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        work_off(options, groups_of(cities), cluster.scheduler_address)
+
+
+def work_off(options: argparse.Namespace, groups: list[Group], cluster: str) -> None:
+    """Run after run, each scored when it is done."""
     pixels, objects = Counts(0, 0, 0), Counts(0, 0, 0)
-    groups = groups_of(cities)
     for n, group in enumerate(groups):
         name = f"{n:02d}-{group.preset}"
         begun = time.perf_counter()
-        if run_job(group.spec(options.out, name, options.card), "local"):
+        if run_job(group.spec(options.out, name, options.card), cluster):
             raise SystemExit(f"{name}: the run is not complete")
         store = options.out / name / "change.zarr"
         part = cut(store, months=Months.parse(",".join(sorted(group.pairs))))

@@ -275,9 +275,9 @@ def halved(blocks: Blocks, spec: CubeSpec) -> Blocks:
     return made
 
 
-def _leader(blocks: Blocks) -> NDArray[np.intp] | None:
+def _leader(blocks: Blocks) -> NDArray[np.uint8] | None:
     if STATE not in blocks:
         return None
-    rank_YX = np.take(np.array(RANK), blocks[STATE], mode="clip")
+    rank_YX = np.take(np.array(RANK, np.uint8), blocks[STATE], mode="clip")
     sure_YX = blocks.get(CONFIDENCE, np.zeros_like(blocks[STATE]))
-    return kernel.leader(rank_YX, np.where(sure_YX == 255, 0, sure_YX))
+    return kernel.leader(rank_YX, np.where(sure_YX == 255, np.uint8(0), sure_YX))

@@ -9,6 +9,7 @@ import typer
 
 from cdscale import drift
 from cdscale.cli.app import INCOMPLETE, AsJson, app
+from cdscale.cli.mosaics import seams_line
 from cdscale.cluster import check_choice, worker_count, worker_lanes, worker_memory
 from cdscale.display import (
     err,
@@ -25,6 +26,7 @@ from cdscale.display import (
 from cdscale.errors import SpecError, StoreError, explain
 from cdscale.grid import Tile
 from cdscale.months import Months
+from cdscale.mosaic import gates
 from cdscale.plan import Plan, check, freeze, price
 from cdscale.progress import EVERYTHING, Progress, Selection, StageStatus, status_of
 from cdscale.spec.job import Job
@@ -154,6 +156,9 @@ def run_job(
         return 0
     page = _report(progress, outcome.seconds, again=True)
     out.print(f"{outcome.done} tasks done in {outcome.seconds:.0f} s. Report: {shown(page)}")
+    for one in gates(spec.folder).values():
+        if one.verdict == "warn":
+            err.print(f"[yellow]{seams_line(one)}[/]")
     if outcome.complete:
         show_rest(progress)
         return 0

@@ -31,7 +31,7 @@ from cdscale.grid import Tile, Window
 from cdscale.months import Month
 from cdscale.mosaic import halved
 from cdscale.spec.cube import Variable
-from cdscale.spec.overview import STATE
+from cdscale.spec.overview import RULES, STATE
 
 BLOCK_PX = 512
 """Along a side of a block inside a file, and of the smallest overview, at most."""
@@ -55,6 +55,14 @@ def chosen(cut: Cut, names: Iterable[str] = ()) -> tuple[Variable, ...]:
             explain(f"{cut.path} has no {', '.join(unknown)}", expected=f"of {', '.join(known)}")
         )
     return tuple(known[name] for name in wanted)
+
+
+def told(cut: Cut, month: Month, variables: tuple[Variable, ...]) -> tuple[Variable, ...]:
+    """Those that say something of a month: a pair network speaks of the months of its pairs."""
+    series = STATE in {v.name for v in cut.spec.variables}
+    if not series or str(month) in cut.spec.reference:
+        return variables
+    return tuple(v for v in variables if v.name not in RULES)
 
 
 def file_name(cut: Cut, month: Month, variable: Variable) -> str:
@@ -85,12 +93,15 @@ def write_cogs(
     StoreError
         When a shard is damaged, or the folder cannot be written.
     """
-    files = [(m, v, out / file_name(cut, m, v)) for m in cut.months for v in variables]
+    files = [
+        (m, v, out / file_name(cut, m, v)) for m in cut.months for v in told(cut, m, variables)
+    ]
     refuse_existing((path for _, _, path in files), overwrite=overwrite)
     with scratch(out) as folder:
         for month in cut.months:
             sheet = Sheet(cut, month, cut.spec.grid.window(cut.tiles), cut.tiles)
-            sheet.write(variables, folder, {v.name: p for m, v, p in files if m == month})
+            own = {v.name: p for m, v, p in files if m == month}
+            sheet.write(told(cut, month, variables), folder, own)
     return tuple(path for _, _, path in files)
 
 
@@ -106,7 +117,7 @@ def write_mosaic(
     vrts = {
         (m, v.name): out / file_name(cut, m, v).replace(".tif", ".vrt")
         for m in cut.months
-        for v in variables
+        for v in told(cut, m, variables)
     }
     refuse_existing(vrts.values(), overwrite=overwrite)
     with scratch(out) as folder:
@@ -114,10 +125,9 @@ def write_mosaic(
             held = [tile for tile in cut.tiles if cut.holds(tile, month)]
             for tile in held:
                 sheet = Sheet(cut, month, cut.spec.grid.window([tile]), (tile,))
-                sheet.write(
-                    variables, folder, {v.name: out / _tile_file(month, v, tile) for v in variables}
-                )
-            for v in variables:
+                own = {v.name: out / _tile_file(month, v, tile) for v in variables}
+                sheet.write(told(cut, month, variables), folder, own)
+            for v in told(cut, month, variables):
                 _write_vrt(cut, month, v, held, vrts[month, v.name])
     return tuple(vrts.values())
 

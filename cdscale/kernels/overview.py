@@ -21,57 +21,72 @@ def quads(block_YX: Block) -> Block:
 
 
 def mean(block_YX: Block, fill: int) -> Block:
-    """Mean of what is there, halves rounded up; fill where nothing is."""
+    """Mean of bytes that are there, halves rounded up; fill where nothing is."""
     values_QYX = quads(block_YX)
     there_QYX = values_QYX != fill
-    count_YX = there_QYX.sum(axis=0, dtype=np.int64)
-    total_YX = np.where(there_QYX, values_QYX, 0).sum(axis=0, dtype=np.int64)
+    count_YX = there_QYX.sum(axis=0, dtype=np.uint16)
+    total_YX = np.where(there_QYX, values_QYX, 0).sum(axis=0, dtype=np.uint16)
     whole_YX = (2 * total_YX + count_YX) // np.maximum(2 * count_YX, 1)
     return np.where(count_YX > 0, whole_YX, fill).astype(block_YX.dtype)
 
 
 def mode(block_YX: Block, fill: int) -> Block:
-    """The commonest code of those that are not fill, of several the largest; else fill."""
+    """The commonest of codes that are bytes and not fill, of several the largest; else fill."""
     codes_QYX = quads(block_YX)
-    there_QYX = codes_QYX != fill
-    votes_QYX = (codes_QYX[:, None] == codes_QYX[None]).sum(axis=1, dtype=np.int64)
-    key_QYX = np.where(there_QYX, (votes_QYX << 32) + codes_QYX, -1)
-    return _taken(codes_QYX, np.argmax(key_QYX, axis=0))
+    most_YX = np.zeros(codes_QYX.shape[1:], np.uint16)
+    for code_YX in codes_QYX:
+        votes_YX = (codes_QYX == code_YX).sum(axis=0, dtype=np.uint16)
+        key_YX = np.where(code_YX == fill, 0, (votes_YX << 8) + code_YX)
+        np.maximum(most_YX, key_YX, out=most_YX)
+    return np.where(most_YX == 0, fill, most_YX & 255).astype(block_YX.dtype)
 
 
 def largest(block_YX: Block, fill: int) -> Block:
     """The largest of what is there; fill where nothing is."""
-    values_QYX = quads(block_YX).astype(np.int64)
-    most_YX = np.where(values_QYX == fill, np.iinfo(np.int64).min, values_QYX).max(axis=0)
-    return np.where(most_YX == np.iinfo(np.int64).min, fill, most_YX).astype(block_YX.dtype)
+    lowest = np.iinfo(block_YX.dtype).min
+    values_QYX = quads(block_YX)
+    there_QYX = values_QYX != fill
+    most_YX = np.where(there_QYX, values_QYX, lowest).max(axis=0)
+    return np.where(there_QYX.any(axis=0), most_YX, fill).astype(block_YX.dtype)
 
 
 def least(block_YX: Block, fill: int) -> Block:
     """The least of what is there, of dates the first; fill where nothing is."""
-    values_QYX = quads(block_YX).astype(np.int64)
-    first_YX = np.where(values_QYX == fill, np.iinfo(np.int64).max, values_QYX).min(axis=0)
-    return np.where(first_YX == np.iinfo(np.int64).max, fill, first_YX).astype(block_YX.dtype)
+    highest = np.iinfo(block_YX.dtype).max
+    values_QYX = quads(block_YX)
+    there_QYX = values_QYX != fill
+    first_YX = np.where(there_QYX, values_QYX, highest).min(axis=0)
+    return np.where(there_QYX.any(axis=0), first_YX, fill).astype(block_YX.dtype)
 
 
-def leader(rank_YX: Block, weight_YX: Block) -> NDArray[np.intp]:
+def leader(rank_YX: Block, weight_YX: Block) -> Block:
     """Which of the four pixels leads: highest rank, then weight, then first in reading order.
 
     Parameters
     ----------
-    rank_YX : array of int
-        Rank of each pixel, not negative.
+    rank_YX : array of uint8
+        Rank of each pixel.
     weight_YX : array of uint8
         Decides between pixels of one rank.
+
+    Returns
+    -------
+    array of uint8
+        0 to 3, (Y / 2, X / 2).
     """
-    key_QYX = (quads(rank_YX).astype(np.int64) << 8) + quads(weight_YX)
-    return np.asarray(np.argmax(key_QYX, axis=0))
+    key_QYX = (quads(rank_YX).astype(np.uint16) << 8) + quads(weight_YX)
+    best_YX, which_YX = key_QYX[0].copy(), np.zeros(key_QYX.shape[1:], np.uint8)
+    for number, key_YX in enumerate(key_QYX[1:], start=1):
+        better_YX = key_YX > best_YX
+        which_YX[better_YX] = number
+        np.maximum(best_YX, key_YX, out=best_YX)
+    return which_YX
 
 
-def led(block_YX: Block, leader_YX: NDArray[np.intp]) -> Block:
+def led(block_YX: Block, leader_YX: Block) -> Block:
     """Values of the pixels that lead."""
-    return _taken(quads(block_YX), leader_YX)
-
-
-def _taken(values_QYX: Block, which_YX: NDArray[np.intp]) -> Block:
-    taken_YX: Block = np.take_along_axis(values_QYX, which_YX[None], axis=0)[0]
-    return taken_YX
+    first_YX, *others = quads(block_YX)
+    made_YX: Block = first_YX.copy()
+    for number, value_YX in enumerate(others, start=1):
+        np.copyto(made_YX, value_YX, where=leader_YX == number)
+    return made_YX
