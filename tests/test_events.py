@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
+import cdscale
 from cdscale.errors import SpecError, StoreError
 from cdscale.export import event_log, patches
 from cdscale.export.cut import Cut, cut
@@ -389,6 +390,20 @@ def test_of_a_pair_network_each_month_is_a_comparison_of_its_own(tmp_path: Path)
     assert log.rows[0].patch.state == "change"
     assert log.rows[0].patch.support_max is None
     assert event_log.update(tmp_path / "e.parquet", cut(store.path), 5)[1] == 0
+
+
+def test_events_of_an_open_store(store: Store, tmp_path: Path) -> None:
+    seen = cdscale.open(store.path)
+    (one,) = seen.cd.events().itertuples()
+    assert one.event_id == "2022-02-x0108825y0124802"
+    assert one.area_km2 == pytest.approx(0.0016)
+    assert len(cdscale.open(store.path, months="2022-01..2022-02").cd.events()) == 2
+    log, _ = event_log.update(tmp_path / "events.parquet", cut(store.path), 5)
+    kept = seen.cd.events(log=tmp_path / "events.parquet")
+    assert kept.event_id.tolist() == [event.event_id for event in log.current]
+    assert kept.crs.to_epsg() == 3035
+    with pytest.raises(StoreError, match="in stores on disks"):
+        event_log.follow("s3://bucket/change.zarr", MONTHS)
 
 
 def test_a_cut_refuses_what_it_cannot_give(store: Store) -> None:

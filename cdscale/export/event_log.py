@@ -23,11 +23,12 @@ import shapely
 
 from cdscale.errors import SpecError, StoreError, explain
 from cdscale.export.cut import Cut, refuse_existing
+from cdscale.export.cut import cut as part_of
 from cdscale.export.events import Event, Kind, When, current, revise, since
-from cdscale.export.patches import Patch, find
+from cdscale.export.patches import MMU_PX, Patch, find
 from cdscale.grid import LON_LAT, Tile, reproject, to_lon_lat
 from cdscale.integrity import run_of
-from cdscale.months import Month
+from cdscale.months import Month, Months
 from cdscale.spec.base import fingerprint
 from cdscale.spec.job import Job
 from cdscale.spec.overview import STATE
@@ -150,6 +151,15 @@ def update(path: Path, cut: Cut, mmu: int, *, overwrite: bool = False) -> tuple[
                 do="Choose another --out, or say --overwrite to begin anew.",
             )
         )
+    longer = _followed(log, cut, mmu)
+    new = len(longer.rows) - len(log.rows)
+    if new or overwrite or not path.exists():
+        _write(longer)
+    return longer, new
+
+
+def _followed(log: Log, cut: Cut, mmu: int) -> Log:
+    """A log with what the months of a store add to it, as one publication."""
     rows, publication = list(log.rows), log.publication + 1
     scenes = _Scenes(cut)
     for month in _months(cut, log):
@@ -157,11 +167,36 @@ def update(path: Path, cut: Cut, mmu: int, *, overwrite: bool = False) -> tuple[
         when = When(str(month), publication, earlier)
         added = revise(rows, find(cut, month, mmu), when)
         rows += [replace(event, scenes=scenes.behind(event)) for event in added]
-    new = len(rows) - len(log.rows)
-    log = replace(log, rows=tuple(rows))
-    if new or overwrite or not path.exists():
-        _write(log)
-    return log, new
+    return replace(log, rows=tuple(rows))
+
+
+def follow(store: str, months: Months, mmu: int = 0) -> geopandas.GeoDataFrame:
+    """Events that stand in the last of some months, followed from the first; without a log.
+
+    Parameters
+    ----------
+    store : str
+        Path of the store.
+    months : Months
+        Which, published or not.
+    mmu : int
+        Pixels of an event, at least; 0: as an export has it.
+
+    Raises
+    ------
+    StoreError
+        When there is no store on a disk, or it has no change.
+    """
+    if "://" in store:
+        raise StoreError(
+            explain(
+                f"events are followed in stores on disks, and {store} is none",
+                do="Name a log of events, or copy the store to a disk.",
+            )
+        )
+    part, least = part_of(Path(store), months=months, unpublished=True), mmu or MMU_PX
+    log = _followed(Log(Path(), about(part, least)), part, least)
+    return frame(log.current, log.about)
 
 
 def pairs(cut: Cut) -> bool:
@@ -287,23 +322,29 @@ def write_table(rows: list[Event], told: dict[str, Any], path: Path, *, overwrit
     if path.suffix == ".parquet":
         _write(Log(path, told, tuple(rows)))
         return
-    plain = {name: column for name, column in _columns(rows, told).items() if name != "bbox"}
-    geometry = shapely.from_wkb(np.array(plain.pop("geometry"), object))
-    lists = {n: [", ".join(v) for v in plain[n]] for n, t in COLUMNS.items() if t == _LIST}
-    frame = geopandas.GeoDataFrame(plain | lists, geometry=geometry, crs=told["crs"])
+    table = frame(rows, told)
+    for name in (n for n, kind in COLUMNS.items() if kind == _LIST):
+        table[name] = [", ".join(values) for values in table[name]]
     part = path.with_name(f".part-{path.name}")  # the ending says how
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
         if path.suffix == ".geojson":  # which is always in degrees
-            frame.to_crs(LON_LAT).to_file(part, driver="GeoJSON")
+            table.to_crs(LON_LAT).to_file(part, driver="GeoJSON")
         else:
-            frame.to_file(part, driver="GPKG", layer="events")
+            table.to_file(part, driver="GPKG", layer="events")
         os.replace(part, path)
     except OSError as err:
         raise StoreError(explain(f"cannot write {path}: {err.strerror}")) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def frame(rows: list[Event], told: dict[str, Any]) -> geopandas.GeoDataFrame:
+    """Rows of a log as a table of geopandas, in the CRS of the grid."""
+    plain = {name: column for name, column in _columns(rows, told).items() if name != "bbox"}
+    geometry = shapely.from_wkb(np.array(plain.pop("geometry"), object))
+    return geopandas.GeoDataFrame(plain, geometry=geometry, crs=told["crs"])
 
 
 def _write(log: Log) -> None:

@@ -149,6 +149,39 @@ class Questions:
         """What stands behind a pixel: see :func:`cdscale.query.explain`; ``reasons`` in words."""
         return explained(self._source, Spot.checked(lon, lat, crs), self._wanted)
 
+    def events(self, *, mmu: int = 0, log: str | Path = "") -> pd.DataFrame:
+        """Change events that stand in the last of the months: see ``docs/products.md``.
+
+        Parameters
+        ----------
+        mmu : int
+            Pixels of an event, at least; 0: as an export has it.
+        log : str or Path
+            A log that ``cdscale export geoparquet`` wrote: its events keep their names. Without
+            one the months of the dataset are followed from the first, which takes as long as they
+            are many.
+
+        Returns
+        -------
+        GeoDataFrame
+            A row for each, in the CRS of the grid; columns as of the log.
+
+        Raises
+        ------
+        SpecError
+            When there is no such log.
+        StoreError
+            When the store has no change, or is not on a disk.
+        """
+        # Imported here: it brings geopandas, and nobody else who asks needs that.
+        from cdscale.export import event_log
+
+        if log:
+            kept = event_log.read(Path(log))
+            return event_log.frame(kept.current, kept.about)
+        months = Months.of(self._wanted.months)
+        return event_log.follow(str(self._source.place), months, mmu)
+
     # ---------------------------------------------------------------------------------- inside
 
     def _table(self, zones: Zones, *, drop: bool = False) -> pd.DataFrame:
