@@ -9,13 +9,18 @@ import shutil
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cdscale import models, scenes
 from cdscale.errors import ModelError, PlanError, SpecError, StoreError, explain
+from cdscale.kernels import States
 from cdscale.months import Month
 from cdscale.progress import EVERYTHING, Progress, Selection
 from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard
 from cdscale.spec.job import STORES, Job
+from cdscale.spec.product import state_variables
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Stage, Task
@@ -37,6 +42,10 @@ SAMPLE = 1000
 """Tasks that are done, of which the seconds are looked at."""
 SECONDS_PER_MPX = {Stage.MAP: 1.2, Stage.CHANGE: 6.0}
 """Of a network over a million pixels, halo included, on one core."""
+SECONDS_PER_STATE_MPX = 0.6
+"""Of a million pixels that go on by a month, what is read and written included."""
+STATE_BYTES_PER_PIXEL = 160
+"""Of a strip of pixels that goes on by a month, at most."""
 
 
 # ---------------------------------------------------------------------------------- what to do
@@ -249,12 +258,10 @@ def _price_stage(job: Job, stage: Stage, progress: Progress, survey: Survey) -> 
         assets = int(survey.assets_MT[undone_MT].sum())
         read = assets * pixels * 2
         seconds = assets * SECONDS_PER_READ * max(pixels / 512**2, 0.25)
+        if done := _some_done(stage, progress, frozenset(job.months(stage))):
+            seconds = todo * sum(done) / len(done)
     else:
-        read = todo * _map_bytes_read(job, stage)
-        seconds = todo * SECONDS_PER_MPX[stage] * _network_pixels(job, stage) / 1e6
-    done = _some_done(job, stage, progress)
-    if done:
-        seconds = todo * sum(done) / len(done)
+        read, seconds = _price_maps(job, stage, progress, undone_MT)
     asked = undone_MT.size if progress.selection.whole else len(_asked(job, stage, progress))
     return StagePlan(
         tasks=undone_MT.size,
@@ -268,13 +275,38 @@ def _price_stage(job: Job, stage: Stage, progress: Progress, survey: Survey) -> 
     )
 
 
+def _price_maps(
+    job: Job, stage: Stage, progress: Progress, undone_MT: NDArray[np.bool_]
+) -> tuple[int, float]:
+    """Bytes read and seconds of a stage with a network: of months of pairs, and of the others."""
+    read, seconds, months = 0, 0.0, job.months(stage)
+    for paired in (True, False):
+        chosen = [m for m in months if (m in job.pairs and stage is Stage.CHANGE) is paired]
+        todo = int(undone_MT[[months.index(month) for month in chosen]].sum())
+        read += todo * _map_bytes_read(job, stage, paired=paired)
+        done = _some_done(stage, progress, frozenset(chosen)) if todo else []
+        each = sum(done) / len(done) if done else _map_seconds(job, stage, paired=paired)
+        seconds += todo * each
+    return read, seconds
+
+
+def _map_seconds(job: Job, stage: Stage, *, paired: bool) -> float:
+    """Of one task, about."""
+    seconds = 0.0
+    if stage is Stage.MAP or paired:
+        seconds += SECONDS_PER_MPX[stage] * _network_pixels(job, stage) / 1e6
+    if stage is Stage.CHANGE and "urban" in job.cards:
+        seconds += SECONDS_PER_STATE_MPX * job.spec.grid.tile**2 / 1e6
+    return seconds
+
+
 def _asked(job: Job, stage: Stage, progress: Progress) -> list[Task]:
     return [task for task in job.tasks(stage) if task in progress.wanted]
 
 
-def _some_done(job: Job, stage: Stage, progress: Progress) -> list[float]:
-    """Seconds that tasks of a stage took which are done, of some where there are many."""
-    known = (task for task in progress.ledger.tasks(stage) if task.month in job.months(stage))
+def _some_done(stage: Stage, progress: Progress, months: frozenset[Month]) -> list[float]:
+    """Seconds that tasks of some months took which are done, of some where there are many."""
+    known = (task for task in progress.ledger.tasks(stage) if task.month in months)
     receipts = (progress.receipt(task) for task in known if progress.done(task))
     return [r.seconds for r in islice(receipts, SAMPLE) if r is not None]
 
@@ -292,17 +324,24 @@ def _network_pixels(job: Job, stage: Stage) -> int:
     return windows * (core + 2 * card.halo) ** 2 * card.members * (8 if card.tta == "d4" else 1)
 
 
-def _map_bytes_read(job: Job, stage: Stage) -> int:
-    """Bytes that one task reads from the stores: the cube with its halo, and the urban series."""
+def _map_bytes_read(job: Job, stage: Stage, *, paired: bool) -> int:
+    """Bytes that one task reads: the cube with its halo, the urban series, the states before."""
     card, tile = _card_of(job, stage), job.spec.grid.tile
     read = 0
-    if card is not None:
+    if card is not None and (stage is Stage.MAP or paired):
         dates = 1 if stage is Stage.MAP else 2
         cube = {v.name: v.itemsize for v in job.layouts[Stage.COMPOSE].variables}
         read += dates * (tile + 2 * card.halo) ** 2 * (cube["s2"] + cube["s1"])
     if stage is Stage.CHANGE and "urban" in job.cards:
-        read += tile**2 * len(job.spec.period)
+        months = len(job.spec.period) if paired else 1
+        read += tile**2 * (months + 1 + _state_bytes())
     return read
+
+
+def _state_bytes() -> int:
+    """Of a pixel and month, what the month after goes on from."""
+    sizes = {variable.name: variable.itemsize for variable in state_variables()}
+    return sum(sizes[name] for name in States.names())
 
 
 def _optical_memory(job: Job, number: int) -> int:
@@ -358,7 +397,10 @@ def _memory(job: Job, stage: Stage, survey: Survey) -> int:
         bands = len(job.spec.cube.s2_bands) + len(card.s2_bands) + 2 * len(card.s1_bands)
         total += dates * side**2 * bands * 4
     if stage is Stage.CHANGE and "urban" in job.cards:
-        total += pixels * len(job.spec.period) + 256 * tile * len(job.spec.period) * 32
+        if job.pairs:
+            total += pixels * len(job.spec.period) + 256 * tile * len(job.spec.period) * 32
+        # Map and states of the month before, and a strip on its way.
+        total += pixels * (2 + _state_bytes()) + 256 * tile * STATE_BYTES_PER_PIXEL
     return total
 
 

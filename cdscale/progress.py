@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -181,6 +182,7 @@ class Progress:
     def sound(self, task: Task) -> bool:
         """Whether a task is done, and everything that it was made from."""
         if task not in self._sound:
+            self._walk(task, self._sound, self.sound)
             above = self.job.upstream(task)
             self._sound[task] = self.done(task) and all(self.sound(up) for up in above)
         return self._sound[task]
@@ -191,6 +193,11 @@ class Progress:
         self._found[task] = _Mark.of(receipt)
         self._held.pop(task, None)
         self._sound.pop(task, None)
+
+    def reconsider(self, task: Task) -> None:
+        """Look again at one task: what it is made from has just been done."""
+        for known in (self._held, self._fingerprints, self._sound):
+            known.pop(task, None)
 
     def lost(self, task: Task, reason: str) -> None:
         """Keep the reason why a task failed; its receipt may hold no longer."""
@@ -225,8 +232,19 @@ class Progress:
     def fingerprint(self, task: Task) -> str | None:
         """Of everything that decides a task's pixels; None until all of its inputs are there."""
         if task not in self._fingerprints:
+            self._walk(task, self._held, self._mark)
             self._fingerprints[task] = self._fingerprint(task)
         return self._fingerprints[task]
+
+    def _walk(self, task: Task, known: Mapping[Task, Any], look: Callable[[Task], Any]) -> None:
+        """Look at the months before a task from the first on.
+
+        Asked one by the other they would be as deep as the series is long.
+        """
+        before = self.job.builds_on(task)
+        if before is not None and before not in known:
+            for earlier in self.job.earlier(task):
+                look(earlier)
 
     def _fingerprint(self, task: Task) -> str | None:
         inputs = [self._mark(up) for up in self.job.upstream(task)]
@@ -260,8 +278,12 @@ class Progress:
         names = ("urban",) if task.stage is Stage.MAP else ("change", "urban")
         if task.stage is Stage.CHANGE:
             # Which months its pixels come from: the map names them.
-            series = self.job.spec.period.between(self._pairs[task.month], task.month)
-            own["months"] = str(series) if "urban" in self.job.cards else str(series.first)
+            before, reference = self.job.builds_on(task), self.job.pairs.get(task.month)
+            own["months"] = str(reference or "")
+            if "urban" in self.job.cards:
+                series = self.job.spec.period.between(reference or task.month, task.month)
+                own["months"] = str(series)
+                own |= {"before": str(before.month if before else ""), "rules": self._rules}
         cards = [self.job.cards[name] for name in names if name in self.job.cards]
         own["cards"] = [card.model_dump(mode="json", include=DECIDING) for card in cards]
         # Named where it is not what it has always been: maps in float32 stay what they are.
@@ -274,14 +296,15 @@ class Progress:
         return self.job.spec.cube.model_dump(mode="json", exclude={"exclude"})
 
     @cached_property
+    def _rules(self) -> dict[str, Any]:
+        # How small a patch may be decides events, and no pixel.
+        return self.job.spec.changes.model_dump(mode="json", exclude={"mmu"})
+
+    @cached_property
     def _precisions(self) -> dict[str, str]:
         """In which each network maps."""
         choices = {name: getattr(self.job.spec.models, name) for name in self.job.cards}
         return {name: choice.precision for name, choice in choices.items() if choice is not None}
-
-    @cached_property
-    def _pairs(self) -> dict[Month, Month]:
-        return self.job.spec.pairs()
 
     # --------------------------------------------------------------------------------- agenda
 

@@ -81,8 +81,11 @@ class Publication:
 
 
 def _built_on(job: Job, stage: Stage, month: Month) -> Iterator[tuple[Store, list[Month]]]:
-    """Published months of later stages that rest on a month, and that are not part of a run."""
-    for later in list(Stage)[list(Stage).index(stage) + 1 :]:
+    """Published months that rest on a month of a stage, and that are not part of a run.
+
+    Of later stages, and of a series those after it.
+    """
+    for later in list(Stage)[list(Stage).index(stage) :]:
         path = job.store_path(later)
         if not exists(path):
             continue
@@ -93,7 +96,9 @@ def _built_on(job: Job, stage: Stage, month: Month) -> Iterator[tuple[Store, lis
             [
                 other
                 for other in store.published()
-                if other not in own and _rests_on(store.spec, other, month)
+                if other not in own
+                and _rests_on(store.spec, other, month)
+                and (later is not stage or other != month)
             ],
         )
 
@@ -101,4 +106,5 @@ def _built_on(job: Job, stage: Stage, month: Month) -> Iterator[tuple[Store, lis
 def _rests_on(spec: CubeSpec, other: Month, month: Month) -> bool:
     """Whether a month of a store was made from another one of the store before it."""
     earlier = spec.reference.get(str(other), str(other))
+    earlier = spec.attrs.get("series_begins", earlier)
     return Month.parse(earlier) <= month <= other

@@ -247,13 +247,16 @@ def run_stage(
     PlanError
         When the cluster is gone.
     """
-    started = time.perf_counter()
+    started, job = time.perf_counter(), progress.job
     progress.review(stage)
     agenda = progress.agenda(stage, month)
-    watcher.begin(stage, todo=len(agenda.ready), done=len(agenda.done), dashboard=place.dashboard)
-    window = Window(progress, stage, place, watcher, allowance or Allowance(progress.job))
-    window.work_off(Try(task, mark) for task, mark in agenda.ready.items())
+    ready, waiting = len(agenda.ready), len(agenda.waiting)
+    # Of a series only the first month can start; the others follow.
+    follow = waiting if any(job.follower(task) for task in agenda.ready) else 0
+    watcher.begin(stage, todo=ready + follow, done=len(agenda.done), dashboard=place.dashboard)
+    window = Window(progress, stage, place, watcher, allowance or Allowance(job))
+    tries = (Try(task, mark) for task, mark in agenda.ready.items())
+    window.work_off(tries, agenda.waiting)
     outcome = window.outcome
-    outcome.waiting = len(agenda.waiting)
     outcome.seconds = time.perf_counter() - started
     return outcome

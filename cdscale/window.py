@@ -4,6 +4,9 @@ A task whose worker died under it several times may have been killed by it, or b
 same worker: it is tried once more when nothing else is in flight. Towards the end of a stage, when
 slots are idle, a task that takes far longer than the others is sent a second time; whichever comes
 first counts, since both write the same bytes and a shard appears at once or not at all.
+
+A task that goes on from the month before of its own tile is sent as soon as that one has landed:
+tiles do not wait for each other.
 """
 
 from __future__ import annotations
@@ -175,6 +178,7 @@ class Window:
         self._token = uuid.uuid4().hex[:8]
         self._sent = 0
         self._todo: deque[Try] = deque()
+        self._waiting: set[Task] = set()
         self._later: list[Try] = []
         self._suspects: deque[Try] = deque()
         self._flying: dict[Future[Receipt], Try] = {}
@@ -182,15 +186,23 @@ class Window:
         self._took: deque[float] = deque(maxlen=200)
         self._slots, self._slots_until = 0, 0.0
 
-    def work_off(self, tries: Iterable[Try]) -> None:
+    def work_off(self, tries: Iterable[Try], waiting: Iterable[Task] = ()) -> None:
         """Send everything, and wait for it; on an interrupt, drop what flies and leave.
+
+        Parameters
+        ----------
+        tries : iterable of Try
+            What can start.
+        waiting : iterable of Task
+            What may be able to when something of it has landed; what is still waiting at the end
+            is counted in the outcome.
 
         Raises
         ------
         PlanError
             When the cluster is gone.
         """
-        self._todo = deque(tries)
+        self._todo, self._waiting = deque(tries), set(waiting)
         try:
             while self._todo or self._later or self._suspects or self._flying:
                 self._stop_if_spent()
@@ -198,6 +210,7 @@ class Window:
                 self._send_slow_again()
                 for future, receipt in self._landed():
                     self._settle(self._flying.pop(future), future, receipt)
+            self.outcome.waiting = len(self._waiting)
         except _ClusterLost as err:
             raise PlanError(
                 explain(
@@ -347,6 +360,24 @@ class Window:
             seconds=receipt.seconds, bytes=receipt.bytes_written, **receipt.notes,
         )  # fmt: skip
         self.watcher.done(attempt.task, receipt)
+        self._go_on(attempt.task)
+
+    def _go_on(self, landed: Task) -> None:
+        """Send what waited for the month before; what came out as it was changes nothing after."""
+        task = self.job.follower(landed)
+        while task is not None and task in self._waiting:
+            self.progress.reconsider(task)
+            mark = self.progress.fingerprint(task)
+            if mark is None:
+                return  # something else of it is missing
+            self._waiting.discard(task)
+            receipt = self.progress.receipt(task) if self.progress.done(task) else None
+            if receipt is None:
+                self._todo.append(Try(task, mark))
+                return
+            self.publication.landed(task)
+            self.watcher.done(task, receipt)
+            task = self.job.follower(task)
 
     def _failed(self, attempt: Try, error: BaseException) -> None:
         if any(other.task == attempt.task for other in self._flying.values()):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from distributed import LocalCluster
 from shapely.geometry import box, mapping
@@ -22,6 +24,7 @@ from cdscale.progress import Progress
 from cdscale.run import prepared
 from cdscale.simulate import Region
 from cdscale.spec.card import ModelCard
+from cdscale.spec.cube import CubeSpec
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec, load_run
 from cdscale.spec.scene import Scene, SceneTable
@@ -107,12 +110,26 @@ def do_serially(job: Job, *, seed: int | None = None) -> None:
     """Do a run without a cluster; a seed shuffles the tasks of each stage."""
     with prepared(job):
         for stage in job.stages:
-            ledger = Ledger(job.ledger_folder)
-            ready = list(Progress(job, ledger).agenda(stage).ready.items())
-            if seed is not None:
-                random.Random(seed).shuffle(ready)
-            for task, mark in ready:
-                perform(task, job, mark)
+            for ready in rounds(job, stage):
+                if seed is not None:
+                    random.Random(seed).shuffle(ready)
+                for task, mark in ready:
+                    perform(task, job, mark)
+
+
+def rounds(job: Job, stage: Stage) -> Iterator[list[tuple[Task, str]]]:
+    """Tasks of a stage that can start, with their fingerprints, each once.
+
+    Whoever asks for the next ones has done these; of a series they are a month at a time.
+    """
+    given: set[Task] = set()
+    while True:
+        every = Progress.of(job).agenda(stage).ready.items()
+        ready = [(task, mark) for task, mark in every if task not in given]
+        if not ready:
+            return
+        given.update(task for task, _ in ready)
+        yield ready
 
 
 # --------------------------------------------------------------------------------- made by hand
@@ -177,6 +194,11 @@ def receipt_of(task: Task, fingerprint: str, **changes: Any) -> Receipt:
     return made.model_copy(update=changes)
 
 
+def blank(layout: CubeSpec) -> dict[str, Any]:
+    """Blocks of a store in which nothing is known; to be filled in."""
+    return {v.name: np.full(layout.shard_shape(v)[1:], v.fill, v.dtype) for v in layout.variables}
+
+
 def lay_out(job: Job) -> None:
     """Empty stores where there are none: receipts count only beside what they tell of."""
     for stage in job.stages:
@@ -189,8 +211,9 @@ def pretend(job: Job, *stages: Stage, **changes: Any) -> None:
     lay_out(job)
     for stage in stages or job.stages:
         ledger = Ledger(job.ledger_folder)
-        for task, mark in Progress(job, ledger).agenda(stage).ready.items():
-            ledger.write(receipt_of(task, mark, **changes))
+        for ready in rounds(job, stage):
+            for task, mark in ready:
+                ledger.write(receipt_of(task, mark, **changes))
 
 
 def thread_cluster(

@@ -38,7 +38,7 @@ def test_a_new_run_has_everything_to_do(tmp_path: Path) -> None:
     assert {name: (s.tasks, s.done, s.todo) for name, s in plan.stages.items()} == {
         "compose": (4, 0, 4),
         "map": (4, 0, 4),
-        "change": (2, 0, 2),
+        "change": (4, 0, 4),
     }
     assert (plan.tiles, plan.tile_px, plan.month_count) == (2, 64, 2)
     assert plan.area_km2 == pytest.approx(2 * 0.64**2, abs=1e-3)

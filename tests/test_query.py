@@ -23,7 +23,7 @@ from cdscale.spec.cube import SensorQuality
 from cdscale.spec.job import Job
 from cdscale.spec.task import Stage
 from cdscale.store import create, open_source
-from tests.regions import CORNER, GRID, a_card, made_job
+from tests.regions import CORNER, GRID, a_card, blank, made_job
 
 APRIL, MAY = Month(2022, 4), Month(2022, 5)
 WEST, EAST = CORNER, Tile(CORNER.ix + 1, CORNER.iy)
@@ -66,12 +66,13 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     cube.write(WEST, MAY, composites(2))
     cube.publish([APRIL, MAY])
     change = create(job.store_path(Stage.CHANGE), job.layouts[Stage.CHANGE])
-    blocks = {
+    blocks = blank(job.layouts[Stage.CHANGE]) | {
         "probability": full(50, "uint8"),
         "change": full(0, "uint8"),
         "quality": full(3, "uint8"),
-        "change_month": full(-1, "int32"),
+        "state": full(2, "uint8"),
     }
+    blocks["state"][5, 6], blocks["from_class"][5, 6], blocks["to_class"][5, 6] = 4, 1, 2
     blocks["probability"][5, 6], blocks["change"][5, 6] = 200, 1
     blocks["change_month"][5, 6] = (
         np.datetime64("2022-05-01") - np.datetime64("1970-01-01")
@@ -165,14 +166,20 @@ def test_a_point_belongs_to_the_pixel_that_holds_it(cube: Path, row: float, colu
 
 def test_a_change_is_told_by_its_meaning_and_its_month(change: Path) -> None:
     (may,) = point(change, *degrees(5.5, 6.5))["months"]
-    assert may == {
+    expected = {
         "month": "2022-05",
         "reference_month": "2022-04",
         "probability": 0.8,
         "change": "change",
         "quality": "both_sensors",
         "change_month": "2022-05",
+        "state": "confirmed",
+        "from_class": "open_land",
+        "to_class": "built_up",
+        "first_month": None,
+        "flags": 0,
     }
+    assert expected.items() <= may.items()
 
 
 def test_no_change_and_no_data_are_told_apart(change: Path) -> None:

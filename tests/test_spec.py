@@ -468,17 +468,21 @@ def test_stages_follow_from_the_cards(spec: RunSpec, tmp_path: Path) -> None:
     assert job_of(spec, "urban").stages == (Stage.COMPOSE, Stage.MAP, Stage.CHANGE)
     assert job_of(spec, "change").stages == (Stage.COMPOSE, Stage.CHANGE)
     single = load_run(run_file(tmp_path, period="2018-01"))
-    assert job_of(single, "urban", "change").stages == (Stage.COMPOSE, Stage.MAP)
+    assert job_of(single, "change").stages == (Stage.COMPOSE,)
+    # A series of one month says that nothing has changed, and may grow.
+    every = (Stage.COMPOSE, Stage.MAP, Stage.CHANGE)
+    assert job_of(single, "urban", "change").stages == every
 
 
 def test_tasks_are_every_month_of_every_tile_once(spec: RunSpec) -> None:
     job = job_of(spec, "urban", "change")
-    for stage, months in ((Stage.COMPOSE, 16), (Stage.MAP, 16), (Stage.CHANGE, 1)):
+    for stage, months in ((Stage.COMPOSE, 16), (Stage.MAP, 16), (Stage.CHANGE, 16)):
         every = job.tasks(stage)
         assert len(set(every)) == len(every) == months * len(job.tiles)
         assert {task.stage for task in every} == {stage}
         assert {task.tile for task in every} == set(job.tiles)
-    assert {task.month for task in job.tasks(Stage.CHANGE)} == {Month(2018, 11)}
+    pairs = job_of(spec, "change").tasks(Stage.CHANGE)
+    assert {task.month for task in pairs} == {Month(2018, 11)}
 
 
 def test_upstream_is_what_a_task_reads_and_always_part_of_the_run(spec: RunSpec) -> None:
@@ -490,23 +494,32 @@ def test_upstream_is_what_a_task_reads_and_always_part_of_the_run(spec: RunSpec)
             assert set(above) <= known
             assert len(set(above)) == len(above)
             around = {t for t in task.tile.neighbours() if t in job.tiles}
-            composed = {t for t in above if t.stage is Stage.COMPOSE}
-            mapped = {t for t in above if t.stage is Stage.MAP}
+            composed, mapped, changed = (
+                {t for t in above if t.stage is s} for s in (Stage.COMPOSE, Stage.MAP, Stage.CHANGE)
+            )
             if stage is Stage.COMPOSE:
                 assert above == ()
             elif stage is Stage.MAP:
                 assert composed == {Task(Stage.COMPOSE, task.month, t) for t in around}
                 assert not mapped
-            else:
+            elif task.month == Month(2018, 11):
                 months = {Month(2017, 8), Month(2018, 11)}
                 assert composed == {Task(Stage.COMPOSE, m, t) for m in months for t in around}
                 assert mapped == {Task(Stage.MAP, m, task.tile) for m in spec.period}
+            else:
+                assert not composed
+                assert mapped == {Task(Stage.MAP, task.month, task.tile)}
+            before = spec.period.index(task.month) - 1
+            goes_on = stage is Stage.CHANGE and before >= 0
+            months = {spec.period.members[before]} if goes_on else set()
+            assert changed == {Task(Stage.CHANGE, m, task.tile) for m in months}
+            assert job.earlier(task)[-1:] == tuple(changed)
 
 
 def test_upstream_of_one_card_leaves_out_the_other(spec: RunSpec) -> None:
     task = job_of(spec, "change").tasks(Stage.CHANGE)[0]
     assert {t.stage for t in job_of(spec, "change").upstream(task)} == {Stage.COMPOSE}
-    assert {t.stage for t in job_of(spec, "urban").upstream(task)} == {Stage.MAP}
+    assert {t.stage for t in job_of(spec, "urban").upstream(task)} == {Stage.MAP, Stage.CHANGE}
 
 
 def test_scenes_of_a_task_are_those_of_its_month_and_place(spec: RunSpec) -> None:

@@ -260,8 +260,8 @@ def _changes(job: Job, tally: Tally) -> Iterator[Change]:
         return
     card = job.cards.get("change")
     pixel_km2 = (job.spec.lattice.resolution / 1000) ** 2
-    for month in job.months(Stage.CHANGE):
-        reference = job.spec.pairs()[month]
+    period = job.spec.period
+    for month, reference in sorted((job.pairs or {period.last: period.first}).items()):
         codes = tally.codes.get((Stage.CHANGE, month, "change"), {})
         named = sorted(card.classes.items()) if card else []
         quality = _shares(tally.codes.get((Stage.CHANGE, month, "quality"), {}), tally.inside)

@@ -239,6 +239,15 @@ def days_since_1970(month: Month) -> int:
     return int(month.to_numpy().astype("datetime64[D]").astype(np.int64))
 
 
+def onset_of(layout: CubeSpec) -> str:
+    """The variable of a change store that says when a pixel became built up; empty: there is none.
+
+    Of a pair the month that explains the series best, looking back; else the one of the states.
+    """
+    names = {variable.name for variable in layout.variables}
+    return next((name for name in ("change_month", "first_month") if name in names), "")
+
+
 @dataclass
 class Tally:
     """Pixels of each code inside the area of interest, by stage, month and variable.
@@ -291,8 +300,8 @@ class Tally:
             for name, n in (known or {}).items():
                 name = NOT_PROCESSED if name == "outside" else name
                 place[name] = place.get(name, 0) + n
-        if receipt and "change_month" in product.dataset:
-            values = self._inside(product, "change_month", task, mask_YX)
+        if receipt and product.stage is Stage.CHANGE and (name := onset_of(product.layout)):
+            values = self._inside(product, name, task, mask_YX)
             days = self.onset.setdefault(task.month, {})
             for day, n in _counted(values[values >= 0]).items():
                 days[day] = days.get(day, 0) + n
@@ -316,9 +325,8 @@ def _counted(values: NDArray[Any]) -> Counter[int]:
 
 def _coded(layout: CubeSpec) -> Iterator[tuple[Variable, dict[int, str]]]:
     for variable in layout.variables:
-        if "flag_meanings" in variable.attrs:
-            names = str(variable.attrs["flag_meanings"]).split()
-            yield variable, dict(zip(variable.attrs["flag_values"], names, strict=True))
+        if meanings := variable.meanings:
+            yield variable, meanings
 
 
 def _mask(area: Area, polygon: BaseGeometry, job: Job, tile: Tile) -> Bool | None:

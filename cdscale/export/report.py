@@ -17,7 +17,7 @@ from cdscale import drift, kernels
 from cdscale.export import pictures
 from cdscale.export.facts import Change, Facts, gather
 from cdscale.export.pictures import BLUE, GREY, PURPLE, VERMILLION, Kind, Map
-from cdscale.export.reading import NOT_PROCESSED, Product, Tally, View, views
+from cdscale.export.reading import NOT_PROCESSED, Product, Tally, View, onset_of, views
 from cdscale.export.timeline import draw_timeline, spans
 from cdscale.grid import to_lon_lat
 from cdscale.kernels import Bool, Float
@@ -168,12 +168,12 @@ class Atlas:
 
     def _months(self, tally: Tally) -> tuple[Month, Month]:
         """The latest pair that is there; else the first and last months with an optical image."""
-        pairs = self.job.spec.pairs()
+        pairs = self.job.pairs
         if Stage.CHANGE in self.job.stages:
-            later = self.job.months(Stage.CHANGE)
+            later = sorted(pairs) or list(self.job.months(Stage.CHANGE))
             there = [m for m in later if tally.codes_of(Stage.CHANGE, m) or m in tally.onset]
-            after = (there or list(later))[-1]
-            return pairs[after], after
+            after = (there or later)[-1]
+            return pairs.get(after, self.job.spec.period.first), after
         period = list(self.job.spec.period)
         seen = [m for m in period if tally.codes_of(Stage.COMPOSE, m).get("valid")]
         return (seen or period)[0], (seen or period)[-1]
@@ -222,7 +222,7 @@ class Atlas:
     def _change(self, view: View, ground_YXC: Float) -> Iterator[tuple[str, Map]]:
         product, span = self.products[Stage.CHANGE], f"{self.before} to {self.after}"
         if "urban" in self.job.cards:
-            days_YX = product.picture("change_month", self.after, view)
+            days_YX = product.picture(onset_of(product.layout), self.after, view)
             months = list(self.job.spec.period.between(self.before, self.after))[1:]
             self._place(view, days_YX >= 0, 2)
             done_YX = product.done(self.after, view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Annotated, Any
 
 import numpy as np
@@ -67,6 +67,43 @@ class ChangeQuality(IntEnum):
     """Optical of both months; radar of at least one is missing."""
     radar_only = 5
     """Radar of both months, optical of one at most, and a network that is made for that."""
+
+
+class LandClass(IntEnum):
+    """What a pixel of the ground is, as far as the urban series tells."""
+
+    unknown = 0
+    open_land = 1
+    built_up = 2
+
+
+class ChangeState(IntEnum):
+    """Where a pixel stands in the series of months; see docs/changes.md."""
+
+    outside = 0
+    unobserved = 1
+    """No month so far had a probability."""
+    none = 2
+    """Nothing has changed."""
+    provisional = 3
+    """Something may have changed."""
+    confirmed = 4
+    high_confidence = 5
+    reverted = 6
+    """It had changed, and no longer looks like it."""
+    finished = 7
+    """It changed, and has been what it became for long."""
+
+
+class ChangeFlag(IntFlag):
+    """What else is to be known of a pixel and month of the series."""
+
+    no_observation = 1
+    """Nothing was seen: the state is that of the month before."""
+    optical_reconstructed = 2
+    radar_missing = 4
+    pair_network_agrees = 8
+    """The pair network calls the pixel changed between two months around its first month."""
 
 
 class Variable(Frozen):

@@ -95,7 +95,7 @@ class Job(Frozen):
         stages = [Stage.COMPOSE]
         if "urban" in self.cards:
             stages.append(Stage.MAP)
-        if self.cards and self.spec.pairs():
+        if "urban" in self.cards or self.pairs:
             stages.append(Stage.CHANGE)
         return tuple(stages)
 
@@ -112,8 +112,39 @@ class Job(Frozen):
         return layouts
 
     def months(self, stage: Stage) -> tuple[Month, ...]:
-        """Months of a stage; those of the change stage are the later ones of its pairs."""
+        """Months of a stage; of the change stage without a series the later ones of its pairs."""
         return tuple(self.layouts[stage].months)
+
+    @cached_property
+    def pairs(self) -> dict[Month, Month]:
+        """Reference month of each later month that the pair network compares."""
+        return self.spec.pairs() if "change" in self.cards else {}
+
+    def builds_on(self, task: Task) -> Task | None:
+        """The task of the month before whose states a change task goes on from."""
+        return self._beside(task, -1)
+
+    def follower(self, task: Task) -> Task | None:
+        """The task of the month after that goes on from the states of a change task."""
+        return self._beside(task, 1)
+
+    def _beside(self, task: Task, step: int) -> Task | None:
+        if task.stage is not Stage.CHANGE or "urban" not in self.cards:
+            return None
+        place = self._places[task.month] + step
+        months = self.spec.period.members
+        return Task(task.stage, months[place], task.tile) if 0 <= place < len(months) else None
+
+    def earlier(self, task: Task) -> tuple[Task, ...]:
+        """Every task that a change task goes on from, the first month first."""
+        if self.builds_on(task) is None:
+            return ()
+        months = self.spec.period.members[: self._places[task.month]]
+        return tuple(Task(task.stage, month, task.tile) for month in months)
+
+    @cached_property
+    def _places(self) -> dict[Month, int]:
+        return {month: i for i, month in enumerate(self.spec.period)}
 
     def tasks(self, stage: Stage) -> tuple[Task, ...]:
         """Every task of a stage."""
@@ -147,25 +178,25 @@ class Job(Frozen):
     def _lattice(self) -> Grid:
         return self.spec.lattice
 
-    @cached_property
-    def _pairs(self) -> dict[Month, Month]:
-        return self.spec.pairs()
-
     def upstream(self, task: Task) -> tuple[Task, ...]:
-        """Tasks whose pixels a task reads: its own tile's, and its neighbours' for the halo."""
+        """Tasks whose pixels a task reads.
+
+        Its own tile's, and for a network's halo its neighbours'; of a series the month's map and
+        the states of the month before.
+        """
         if task.stage is Stage.COMPOSE:
             return ()
         around = [tile for tile in task.tile.neighbours() if tile in self._known]
         if task.stage is Stage.MAP:
             return tuple(Task(Stage.COMPOSE, task.month, tile) for tile in around)
-        reference = self._pairs[task.month]
-        tasks: list[Task] = []
-        if "change" in self.cards:
+        reference, tasks = self.pairs.get(task.month), list[Task]()
+        if reference is not None:
             tasks += [Task(Stage.COMPOSE, m, t) for m in (reference, task.month) for t in around]
         if "urban" in self.cards:
-            series = self.spec.period.between(reference, task.month)
+            series = self.spec.period.between(reference or task.month, task.month)
             tasks += [Task(Stage.MAP, month, task.tile) for month in series]
-        return tuple(tasks)
+        before = self.builds_on(task)
+        return (*tasks, before) if before is not None else tuple(tasks)
 
 
 @lru_cache(maxsize=12_288)  # two kilobytes each, made anew in a fifth of a millisecond

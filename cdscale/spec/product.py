@@ -6,14 +6,17 @@ Nothing else in cdscale writes these down.
 from __future__ import annotations
 
 import math
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any
 
 from cdscale.months import Months
 from cdscale.spec.card import ModelCard
 from cdscale.spec.cube import (
+    ChangeFlag,
     ChangeQuality,
+    ChangeState,
     CubeSpec,
+    LandClass,
     SensorQuality,
     UrbanQuality,
     Variable,
@@ -44,9 +47,22 @@ def _count(name: str, long_name: str) -> Variable:
     return Variable(name=name, dtype="uint8", fill=0, attrs={"long_name": long_name, "units": "1"})
 
 
-def _probability(long_name: str) -> Variable:
+def _bits(name: str, flags: type[IntFlag], long_name: str) -> Variable:
+    masks = {
+        "flag_masks": [int(flag) for flag in flags],
+        "flag_meanings": " ".join(str(flag.name) for flag in flags),
+    }
+    return Variable(name=name, dtype="uint8", fill=0, attrs={"long_name": long_name, **masks})
+
+
+def _month(name: str, long_name: str) -> Variable:
+    days = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
+    return Variable(name=name, dtype="int32", fill=-1, attrs={"long_name": long_name, **days})
+
+
+def _probability(long_name: str, name: str = "probability") -> Variable:
     return Variable(
-        name="probability",
+        name=name,
         dtype="uint8",
         fill=255,
         scale=0.004,
@@ -100,7 +116,15 @@ def urban_variables() -> tuple[Variable, ...]:
 
 
 def change_variables(card: ModelCard | None, *, series: bool) -> tuple[Variable, ...]:
-    """Variables of ``change.zarr``: what the pair network says, and what the urban series says."""
+    """Variables of ``change.zarr``: what the pair network says, and what the urban series says.
+
+    Parameters
+    ----------
+    card : ModelCard, optional
+        Of the pair network, where there is one.
+    series : bool
+        Whether there is an urban network: every month then has a state.
+    """
     variables: tuple[Variable, ...] = ()
     if card is not None:
         classes = {int(code): name for code, name in sorted(card.classes.items())}
@@ -118,20 +142,38 @@ def change_variables(card: ModelCard | None, *, series: bool) -> tuple[Variable,
             ),
             _codes("quality", ChangeQuality, "sensors behind the pixel"),
         )
-    if series:
-        variables += (
-            Variable(
-                name="change_month",
-                dtype="int32",
-                fill=-1,
-                attrs={
-                    "long_name": "first day of the month in which the pixel became built up",
-                    "units": "days since 1970-01-01",
-                    "calendar": "proleptic_gregorian",
-                },
-            ),
-        )
-    return variables
+    if card is not None and series:
+        said = "first day of the month in which the pixel became built up"
+        variables += (_month("change_month", f"{said}, looking back at the whole series"),)
+    return (*variables, *state_variables()) if series else variables
+
+
+def state_variables() -> tuple[Variable, ...]:
+    """Variables of ``change.zarr`` that hold where each pixel stands; see docs/changes.md.
+
+    The last four are for the month after: with them a series is taken up at any month.
+    """
+    return (
+        _codes("state", ChangeState, "state of change"),
+        _codes("from_class", LandClass, "what the pixel was before it changed"),
+        _codes("to_class", LandClass, "what the pixel became"),
+        _month("first_month", "first day of the first month that shows the change"),
+        _month("confirmed_month", "first day of the month in which the change was confirmed"),
+        _month("last_month", "first day of the last month that supports the change"),
+        _probability("how sure the change is: 1 - 2 ** -evidence", "confidence"),
+        _count("support", "observations that support the change"),
+        _bits("flags", ChangeFlag, "what else is to be known of the month"),
+        Variable(
+            name="evidence",
+            dtype="uint8",
+            fill=0,
+            scale=0.05,
+            attrs={"long_name": "evidence for the change, in sure observations", "units": "1"},
+        ),
+        _count("against", "observations against the change, one after the other"),
+        _count("gap", "months since the last observation"),
+        _probability("probability that the pixel was built up before any change", "level"),
+    )
 
 
 def cube_layout(spec: RunSpec, *, simulated: bool) -> CubeSpec:
@@ -165,18 +207,21 @@ def urban_layout(spec: RunSpec, card: ModelCard, *, simulated: bool) -> CubeSpec
 def change_layout(
     spec: RunSpec, card: ModelCard | None, urban: ModelCard | None, *, simulated: bool
 ) -> CubeSpec:
-    """Layout of ``change.zarr``: one month for each pair, the later of the two."""
-    pairs = spec.pairs()
+    """Layout of ``change.zarr``: every month of a series; else the later one of each pair."""
+    pairs = spec.pairs() if card is not None else {}
     cards = tuple(c for c in (card, urban) if c is not None)
     attrs = _origin(simulated=simulated, cards=cards)
     if card is not None:
         attrs["change_threshold"] = card.threshold
+    if urban is not None:
+        # States build on those of the months before: another first month is another store.
+        attrs |= {"series_begins": str(spec.period.first), "urban_threshold": urban.threshold}
     return CubeSpec(
         product="change",
         title=f"{spec.name}: change between months",
         grid=spec.lattice,
         window=spec.window(),
-        months=Months.of(pairs),
+        months=spec.period if urban is not None else Months.of(pairs),
         variables=change_variables(card, series=urban is not None),
         chunk_px=spec.grid.chunk,
         attrs=attrs,

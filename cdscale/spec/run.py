@@ -16,6 +16,7 @@ from cdscale.grid import Area, Bounds, Grid, Tile, Window, choose_preset
 from cdscale.months import Month, Months
 from cdscale.spec.base import Frozen, read_yaml
 from cdscale.spec.card import Precision
+from cdscale.spec.changes import ChangeRules
 from cdscale.spec.cube import MonthsText
 from cdscale.spec.profile import CollectionProfile, load_profile
 
@@ -183,6 +184,8 @@ class RunSpec(Frozen):
     """The library that warps scenes onto the grid."""
     search: SearchLimits = SearchLimits()
     models: Models = Models()
+    changes: ChangeRules = ChangeRules()
+    """When the urban series counts as change."""
     output: str
     cluster: str = "local"
     """Where tasks run, unless the command says otherwise: ``local``, ``cuda``, ``slurm``,

@@ -21,9 +21,10 @@ from cdscale.pixels import Reader, make_reader
 from cdscale.spec.job import Job
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.stages import lanes
+from cdscale.stages.change import detect_change
 from cdscale.stages.cube import compose
 from cdscale.stages.ending import ended_without_gpu
-from cdscale.stages.maps import detect_change, map_urban
+from cdscale.stages.maps import map_urban
 from cdscale.stages.work import Blocks, Work
 from cdscale.store import Ledger, Store, read_job_by_month
 

@@ -1,4 +1,4 @@
-"""``map_urban`` and ``detect_change``: the cube to maps, through the networks.
+"""The cube to maps, through the networks: ``map_urban``, and the pair network's part of change.
 
 ``inference``, and with it torch, is imported where a network runs: the driver, which imports this
 module to name its tasks, does without it.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cdscale import kernels, models
 from cdscale.kernels import Bool
@@ -23,9 +22,6 @@ from cdscale.stages.work import Blocks, Work
 
 if TYPE_CHECKING:
     from cdscale.inference import Block
-
-STRIP = 256
-"""Rows that the series of months is worked on at once, to bound memory."""
 
 
 def map_urban(work: Work) -> None:
@@ -92,17 +88,10 @@ def _block(work: Work, card: ModelCard, month: Month) -> Block:
     return Block(chosen_BYX, s1_PYX, scale=s2.scale or 1.0, fill=int(s2.fill))
 
 
-def detect_change(work: Work) -> None:
-    """What changed since the reference month: the pair network's view, and the urban series'."""
-    if "change" in work.job.cards:
-        _change_of_pair(work)
-    if "urban" in work.job.cards:
-        work.blocks["change_month"] = _change_of_series(work)
-
-
-def _change_of_pair(work: Work) -> None:
+def change_of_pair(work: Work) -> None:
+    """What changed between the two months of a pair, as the pair network has it."""
     card = work.job.cards["change"]
-    before = _block(work, card, work.job.spec.pairs()[work.task.month])
+    before = _block(work, card, work.job.pairs[work.task.month])
     after = _block(work, card, work.task.month)
     network = _network(work, "change")
     work.blocks |= change_layers(network, card, (before, after), work.job.core)
@@ -141,18 +130,3 @@ def change_layers(network: Any, card: ModelCard, dates: tuple[Block, Block], cor
         "change": np.where(seen_YX, changed_YX, np.uint8(255)),
         "quality": kernels.quality_codes(layers, seen_YX.shape),
     }
-
-
-def _change_of_series(work: Work) -> NDArray[np.int32]:
-    """First day of the month in which each pixel became built up, as days since 1970."""
-    urban = work.store(Stage.MAP)
-    reference = work.job.spec.pairs()[work.task.month]
-    months = work.job.spec.period.between(reference, work.task.month)
-    series_TYX = np.stack([urban.read("probability", work.task.tile, m) for m in months])
-    threshold = work.job.cards["urban"].threshold
-    index_YX = np.empty(series_TYX.shape[1:], np.int32)
-    for top in range(0, len(index_YX), STRIP):
-        strip = np.s_[:, top : top + STRIP]
-        index_YX[strip[1]] = kernels.onset(kernels.unpack_probability(series_TYX[strip]), threshold)
-    days = months.to_numpy().astype("datetime64[D]").astype(np.int32)
-    return np.where(index_YX < 0, np.int32(-1), days[index_YX])

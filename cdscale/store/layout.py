@@ -31,6 +31,8 @@ from cdscale.store.opening import making
 
 MONTHS_IN_CHUNK = 1024
 """Of a coordinate along the months: always one chunk, so that growing changes no chunk's place."""
+NO_REFERENCE = -1
+"""Day that stands for no reference month."""
 GROWING = {"months", "reference"}
 """Fields of a spec in which a store may be larger than the run that writes to it."""
 
@@ -225,8 +227,15 @@ def axes_of(spec: CubeSpec) -> dict[str, NDArray[Any]]:
     axes = {axis: np.asarray(found[axis].values) for axis in ("y", "x")}
     axes["month"] = _days(list(spec.months))
     if spec.reference:
-        axes["reference_month"] = _days([Month.parse(spec.reference[str(m)]) for m in spec.months])
+        axes["reference_month"] = _references(spec)
     return axes
+
+
+def _references(spec: CubeSpec) -> NDArray[np.int64]:
+    """Days of the earlier month of each month, :data:`NO_REFERENCE` of those that have none."""
+    earlier = [spec.reference.get(str(month)) for month in spec.months]
+    days = [_days([Month.parse(text)])[0] if text else NO_REFERENCE for text in earlier]
+    return np.array(days, np.int64)
 
 
 def _scratch(path: Path) -> Path:
@@ -248,6 +257,10 @@ def move_into(path: Path, scratch: Path) -> None:
 def _difference(made: CubeSpec, spec: CubeSpec) -> tuple[str, object, object]:
     theirs, ours = made.model_dump(mode="json"), spec.model_dump(mode="json")
     field = next(name for name in ours if name not in GROWING and theirs[name] != ours[name])
+    if field == "attrs":
+        theirs, ours = theirs[field], ours[field]
+        inner = next(n for n in sorted({*ours, *theirs}) if theirs.get(n) != ours.get(n))
+        return f"attrs.{inner}", _short(theirs.get(inner)), _short(ours.get(inner))
     return field, _short(theirs[field]), _short(ours[field])
 
 
@@ -294,7 +307,9 @@ def _lay_out_months(group: Any, axes: dict[str, NDArray[Any]]) -> None:
     first = {**days, "long_name": "first day of month"}
     _coordinate(group, "month", axes["month"], first, along="month")
     if "reference_month" in axes:
-        _coordinate(group, "reference_month", axes["reference_month"], days, along="month")
+        missing = {"_FillValue": NO_REFERENCE} if NO_REFERENCE in axes["reference_month"] else {}
+        attrs = {**days, **missing}
+        _coordinate(group, "reference_month", axes["reference_month"], attrs, along="month")
     published = group.create_array(
         "published",
         shape=axes["month"].shape,
