@@ -289,6 +289,13 @@ def show_scores(scores: dict[str, Any]) -> None:
         f"{series['precision']:.3f}, recall {series['recall']:.3f}); change month off by "
         f"{series['month_error']} months in the mean, {series['within_one_month']:.0%} within one"
     )
+    states = scores["states"]
+    out.print(
+        f"  states: F1 of confirmed change {states['f1']:.3f} (precision "
+        f"{states['precision']:.3f}, recall {states['recall']:.3f}); change month off by "
+        f"{states['month_error']} months in the mean, confirmed {states['delay']} months after it; "
+        f"{states['false_alarms_per_km2_month']} pixels of false alarm per km² and month"
+    )
     out.print(
         f"  pair network: F1 of changed pixels {pair['f1']:.3f} (precision "
         f"{pair['precision']:.3f}, recall {pair['recall']:.3f}); trained on real cities, so these "

@@ -503,7 +503,7 @@ def test_a_run_on_a_cluster_makes_the_same_stores(
     small_run: SmallRun, threads: str, tmp_path: Path
 ) -> None:
     outcome = execute(small_run.job(tmp_path), threads, Log())
-    assert (outcome.done, outcome.complete) == (10, True)
+    assert (outcome.done, outcome.complete) == (12, True)
     assert products(tmp_path / "out") == small_run.products
 
 
@@ -564,6 +564,7 @@ def test_a_scene_that_cannot_be_read_is_read_by_a_later_run(
     assert missing == {name: {scene.id} for name in tasks(job, Stage.COMPOSE)[2:]}
     # What stands there is whole, but May is kept from readers: it lacks a scene.
     absent = small_run.products.keys() - products(tmp_path / "out").keys()
+    absent = {name for name in absent if not name.partition("/")[2][0].isdigit()}  # overviews
     assert absent == {
         "cube.zarr/published/c/1",
         "urban.zarr/published/c/1",

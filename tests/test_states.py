@@ -159,7 +159,8 @@ def one(values: list[float | None], rules: ChangeRules, **more: Any) -> list[Sta
 U, N, P, C, H, R, F = (
     S.unobserved, S.none, S.provisional, S.confirmed, S.high_confidence, S.reverted, S.finished,
 )  # fmt: skip
-TRIED = ChangeRules(finish=6)
+TRIED = ChangeRules(confirm=2, sure=0.3, finish=6)
+"""Rules by which the series below are worked out by hand."""
 
 
 @pytest.mark.parametrize(
@@ -186,49 +187,57 @@ def test_plain_series(values: list[float | None], states: list[ChangeState]) -> 
     assert [S(int(s.state.item())) for s in found] == states
 
 
+def test_by_default_one_sure_month_confirms_and_unsure_ones_add_up() -> None:
+    rules, rebuilt = ChangeRules(), UrbanQuality.optical_reconstructed
+    assert [s.state.item() for s in one([0.1, 0.98, 0.98], rules)] == [N, C, C]
+    assert [s.state.item() for s in one([0.1, 0.8, 0.8, 0.8], rules)] == [N, P, C, C]
+    sure: list[float | None] = [0.1, 0.98, 0.98]
+    assert [s.state.item() for s in one(sure, rules, quality=rebuilt)] == [N, P, C]
+
+
 def test_the_months_are_those_of_the_change() -> None:
-    *_, last = one([0.1, 0.1, None, 0.9, 0.9, 0.9, 0.1], ChangeRules())
+    *_, last = one([0.1, 0.1, None, 0.9, 0.9, 0.9, 0.1], TRIED)
     found = (last.first_month.item(), last.confirmed_month.item(), last.last_month.item())
     assert found == (3, 4, 5)
     assert (last.support.item(), last.against.item()) == (3, 1)
     # After a gap a change that was not confirmed begins with the month that shows it again.
-    *_, last = one([0.1, 0.9, *[None] * 6, 0.9, 0.9], ChangeRules())
+    *_, last = one([0.1, 0.9, *[None] * 6, 0.9, 0.9], TRIED)
     assert (last.first_month.item(), last.confirmed_month.item()) == (8, 9)
 
 
 def test_confidence_grows_with_support_and_not_beyond_one() -> None:
-    said = [tell(s)["confidence"].item() for s in one([0.1, *[0.95] * 30], ChangeRules())]
+    said = [tell(s)["confidence"].item() for s in one([0.1, *[0.95] * 30], TRIED)]
     assert said[0] == 255
     assert said[1] == 125  # of one sure observation: a half
     assert said[1:] == sorted(said[1:])
     assert said[-1] == 250
-    fewer = [tell(s)["confidence"].item() for s in one([0.1, *[0.6] * 30], ChangeRules())]
+    fewer = [tell(s)["confidence"].item() for s in one([0.1, *[0.6] * 30], TRIED)]
     assert all(a <= b for a, b in zip(fewer[1:], said[1:], strict=True))
 
 
 def test_months_without_an_optical_image_count_less() -> None:
-    rebuilt = one([0.1, 0.9, 0.9, 0.9], ChangeRules(), quality=UrbanQuality.optical_reconstructed)
-    plain = one([0.1, 0.9, 0.9, 0.9], ChangeRules())
+    rebuilt = one([0.1, 0.9, 0.9, 0.9], TRIED, quality=UrbanQuality.optical_reconstructed)
+    plain = one([0.1, 0.9, 0.9, 0.9], TRIED)
     assert [s.evidence.item() for s in rebuilt] == [0, 10, 20, 30]
     assert [s.evidence.item() for s in plain] == [0, 20, 40, 60]
-    silent = ChangeRules(reconstructed=0)
+    silent = ChangeRules(confirm=2, sure=0.3, reconstructed=0)
     quality = UrbanQuality.optical_reconstructed
     assert one([0.1, *[0.9] * 9], silent, quality=quality)[-1].state.item() == P
 
 
 def test_the_pair_network_adds_evidence_to_a_change_between_its_months() -> None:
     values: list[float | None] = [0.1, 0.1, 0.9, 0.9]
-    plain = one(values, ChangeRules())[-1].evidence.item()
-    assert one(values, ChangeRules(), pairs={3: 0})[-1].evidence.item() == plain + 10
+    plain = one(values, TRIED)[-1].evidence.item()
+    assert one(values, TRIED, pairs={3: 0})[-1].evidence.item() == plain + 10
     # It began before the earlier month of the pair, or there is none: what it sees is another one.
-    assert one(values, ChangeRules(), pairs={3: 2})[-1].evidence.item() == plain
-    assert one([0.1] * 4, ChangeRules(), pairs={3: 0})[-1].state.item() == N
+    assert one(values, TRIED, pairs={3: 2})[-1].evidence.item() == plain
+    assert one([0.1] * 4, TRIED, pairs={3: 0})[-1].state.item() == N
 
 
 def test_counts_stop_at_what_a_byte_holds() -> None:
-    *_, last = one([0.1, *[0.9] * 300], ChangeRules())
+    *_, last = one([0.1, *[0.9] * 300], TRIED)
     assert (last.support.item(), last.evidence.item()) == (255, 255)
-    *_, gone = one([0.1, *[None] * 300], ChangeRules())
+    *_, gone = one([0.1, *[None] * 300], TRIED)
     assert gone.gap.item() == 255
 
 

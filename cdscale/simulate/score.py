@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from cdscale.spec.cube import ChangeState
+
 DAYS_PER_MONTH = 30.436875
 
 
@@ -16,17 +18,21 @@ def score(change: xr.Dataset, reference: xr.Dataset) -> dict[str, Any]:
     Parameters
     ----------
     change : Dataset
-        A change store, decoded: ``change_month`` from the urban series, ``change`` from the pair
-        network; what it does not have is not scored.
+        A change store, decoded: ``state`` and ``change_month`` from the urban series, ``change``
+        from the pair network; what it does not have is not scored.
     reference : Dataset
         From :func:`cdscale.simulate.truth`, on the same pixels.
 
     Returns
     -------
     dict
-        For ``series`` and ``pair``: precision, recall and F1 of changed pixels; for the series
-        also the mean absolute error of the change month, in months, over the pixels that both call
-        changed, and the share of them within one month. Pixels without data count as unchanged.
+        For ``series``, ``states`` and ``pair``: precision, recall and F1 of changed pixels, of
+        states those of confirmed change or better; for the first two also the mean absolute error
+        of the change month, in months, over the pixels that both call changed, and the share of
+        them within one month. For states moreover false alarms, which are pixels confirmed although
+        they do not change, even if that was taken back later, per square kilometre and month; and
+        the mean delay from the true month to the one of confirmation, in months. Pixels without
+        data count as unchanged.
     """
     last = change.isel(month=-1)
     truth_YX = reference.change_month.values >= 0
@@ -37,9 +43,34 @@ def score(change: xr.Dataset, reference: xr.Dataset) -> dict[str, Any]:
         scores["series"] = _agreement(found_YX, truth_YX) | _month_error(
             days_YX, reference.change_month.values, found_YX & truth_YX
         )
+    if "state" in last:
+        months = change.sizes["month"]
+        scores["states"] = _states(last, reference.change_month.values, truth_YX, months)
     if "change" in last:
         scores["pair"] = _agreement(last.change.values == 1, truth_YX)
     return scores
+
+
+def _states(
+    last: xr.Dataset, truth_days_YX: np.ndarray, truth_YX: np.ndarray, months: int
+) -> dict[str, float | None]:
+    state_YX = last.state.values
+    settled = (ChangeState.confirmed, ChangeState.high_confidence, ChangeState.finished)
+    found_YX = np.isin(state_YX, settled)
+    first_YX = last.first_month.values.astype("datetime64[D]")
+    confirmed_YX = last.confirmed_month.values.astype("datetime64[D]")
+    alarmed_YX = ~np.isnat(confirmed_YX)
+    step_km = abs(float(last.x[1] - last.x[0])) / 1000
+    km2_months = truth_YX.size * step_km**2 * months
+    both_YX = found_YX & truth_YX
+    late = confirmed_YX[both_YX].astype(np.int64) - truth_days_YX[both_YX]
+    delay = round(float(np.rint(late / DAYS_PER_MONTH).mean()), 2) if late.size else None
+    return {
+        **_agreement(found_YX, truth_YX),
+        **_month_error(first_YX, truth_days_YX, both_YX),
+        "false_alarms_per_km2_month": round(int((alarmed_YX & ~truth_YX).sum()) / km2_months, 3),
+        "delay": delay,
+    }
 
 
 def _agreement(found_YX: np.ndarray, truth_YX: np.ndarray) -> dict[str, float]:

@@ -22,7 +22,7 @@ class ChangeRules(Frozen):
     fall: float = Field(default=0.1, ge=0, lt=1)
     """How far below the upper threshold it may lie and still support a change that has begun: the
     lower threshold. What lies below that speaks against it."""
-    sure: float = Field(default=0.3, gt=0, le=1)
+    sure: float = Field(default=0.35, gt=0, le=1)
     """Distance from the upper threshold from which an observation counts whole."""
     memory: float = Field(default=0.2, gt=0, le=1)
     """Share of an observation in the level of the land, while nothing changes."""
@@ -32,10 +32,11 @@ class ChangeRules(Frozen):
     """Weight of an observation without radar."""
     pair: float = Field(default=0.5, ge=0, le=2)
     """Evidence that the pair network adds where it calls a pixel changed."""
-    confirm: int = Field(default=2, ge=1, le=100)
-    """Supporting observations with which a change is confirmed."""
+    confirm: int = Field(default=1, ge=1, le=100)
+    """Supporting observations with which a change is confirmed, at the least."""
     confirm_evidence: float = Field(default=1.0, ge=0, le=12)
-    """Evidence that it takes besides."""
+    """Evidence that it takes besides: by default one observation that is quite sure, or several
+    that are less so."""
     high: int = Field(default=4, ge=1, le=200)
     """Supporting observations with which it is of high confidence."""
     high_evidence: float = Field(default=3.0, ge=0, le=12)
