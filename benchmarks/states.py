@@ -157,7 +157,7 @@ def states(region: Region, contrast: float) -> Watched:
         sight = kernels.Sight(t, stored_YX, region.quality_TYX[t], THRESHOLD)
         held, _ = kernels.advance(held, sight, rules)
         alarms[t] = held.confirmed_month == t
-    changed_YX = np.isin(held.state, SETTLED)
+    changed_YX = np.asarray(np.isin(held.state, SETTLED))
     return Watched(
         alarms, changed_YX, held.confirmed_month.astype(np.int64), held.first_month.astype(np.int64)
     )
@@ -188,7 +188,7 @@ def pair_of_ends(region: Region, rise: float) -> Watched:
 
 def _first_of(alarms_TYX: Bool, began_TYX: Months_YX | None = None) -> Watched:
     """Alarms of ways that raise one and stay with it."""
-    changed_YX = alarms_TYX.any(axis=0)
+    changed_YX: Bool = np.asarray(alarms_TYX.any(axis=0))
     alarm_YX = np.where(changed_YX, alarms_TYX.argmax(axis=0), -1)
     months = np.arange(len(alarms_TYX))[:, None, None]
     began_YX = alarm_YX
