@@ -183,7 +183,7 @@ def test_other_change_weights_redo_the_change_only(done: Job) -> None:
 
 
 def test_other_rules_redo_the_states_and_the_smallest_patch_does_not(done: Job) -> None:
-    for field, value, again in (("mmu", 9, set()), ("confirm", 1, all_of(done, Stage.CHANGE))):
+    for field, value, again in (("mmu", 9, set()), ("confirm", 2, all_of(done, Stage.CHANGE))):
         rules = done.spec.changes.model_copy(update={field: value})
         spec = done.spec.model_copy(update={"changes": rules})
         assert redo(Job(spec=spec, scenes=done.scenes, cards=done.cards)) == again
