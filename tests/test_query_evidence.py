@@ -18,6 +18,7 @@ from cdscale.errors import SpecError, StoreError
 from cdscale.grid import to_lon_lat
 from cdscale.months import Month
 from cdscale.query import Spot, Wanted, explain
+from cdscale.query.reasons import reasons
 from cdscale.spec.cube import UrbanQuality
 from cdscale.store import open_source
 from tests.regions import SmallRun
@@ -87,6 +88,21 @@ def test_what_is_no_longer_beside_a_store_is_named(output: Path, tmp_path: Path)
     assert found["reasons"][-1].startswith("Not beside the store: cube.zarr, change.zarr")
     assert found["months"][0]["receipt"] == "missing"
     assert found["months"][0]["optical"]["scenes"] == []
+
+
+def test_a_state_is_told_in_words() -> None:
+    state = {
+        "month": "2022-06", "state": "confirmed", "from_class": "open_land",
+        "to_class": "built_up", "first_month": "2022-03", "confirmed_month": "2022-05",
+        "support": 4, "confidence": 0.92,
+    }  # fmt: skip
+    told = {"state": state, "months": [], "models": {}, "missing": []}
+    assert reasons(told) == [
+        "2022-06: confirmed change, open_land to built_up, first seen 2022-03, confirmed 2022-05, "
+        "4 observations support it, confidence 0.92."
+    ]
+    quiet = told | {"state": {"month": "2022-06", "state": "none"}}
+    assert reasons(quiet) == ["2022-06: none: no change seen so far."]
 
 
 # ------------------------------------------------------------------------------------- accessor

@@ -22,28 +22,23 @@ from cdscale.errors import SpecError
 from cdscale.grid import LON_LAT, Area, Grid, Window, reproject, to_lon_lat
 from cdscale.months import Month, Months
 from cdscale.query import Wanted, Zones, statistics
+from cdscale.query.tallies import PARTS, Transitions
 from cdscale.query.zonal import ZoneStatistics
-from cdscale.spec.cube import ChangeQuality, CubeSpec, Variable
+from cdscale.spec.cube import ChangeQuality, ChangeState, CubeSpec, Variable
 from cdscale.spec.product import change_variables
 from cdscale.store import create, open_source
 from tests.commands import OK, Cli, refused
-from tests.regions import a_card
+from tests.regions import a_card, blank
 
 GRID = Grid.preset("europe", tile_px=128)
 WINDOW = Window(3400, 3900, 2, 1)
-FLAGS = Variable(
-    name="flags",
-    dtype="uint8",
-    fill=0,
-    attrs={"flag_masks": [1, 2], "flag_meanings": "no_observation optical_reconstructed"},
-)
 SPEC = CubeSpec(
     product="change",
     title="made",
     grid=GRID,
     window=WINDOW,
     months=Months.parse("2020-01..2020-02"),
-    variables=(*change_variables(a_card("change"), series=True), FLAGS),
+    variables=change_variables(a_card("change"), series=True),
     chunk_px=64,
 )
 WEST, NORTH = 3400 * 1280.0, GRID.extent.north - 3900 * 1280.0
@@ -58,16 +53,19 @@ def made_store(path: Path, spec: CubeSpec, *, seed: int = 0) -> Path:
         for tile in spec.grid.tiles(_whole(spec)):
             if tile not in spec.window:
                 continue
-            blocks: dict[str, NDArray[Any]] = {
-                "probability": random.integers(0, 251, (px, px)).astype(np.uint8),
-                "change": random.choice([0, 1, 255], (px, px)).astype(np.uint8),
+            blocks = blank(spec)
+            drawn = {
+                "probability": random.integers(0, 251, (px, px)),
+                "change": random.choice([0, 1, 255], (px, px)),
                 "quality": random.choice([int(c) for c in ChangeQuality][:4], (px, px)),
-                "change_month": random.choice([-1, 18262], (px, px)).astype(np.int32),
-                "flags": random.integers(0, 4, (px, px)).astype(np.uint8),
+                "change_month": random.choice([-1, 18262], (px, px)),
+                "flags": random.integers(0, 4, (px, px)),
+                "state": random.choice([int(c) for c in ChangeState], (px, px)),
+                "to_class": random.choice([0, 2], (px, px)),
             }
-            blocks["quality"] = blocks["quality"].astype(np.uint8)
-            names = {v.name for v in spec.variables}
-            store.write(tile, month, {n: b for n, b in blocks.items() if n in names})
+            for name in blocks.keys() & drawn.keys():
+                blocks[name] = drawn[name].astype(blocks[name].dtype)
+            store.write(tile, month, blocks)
     store.publish(list(spec.months)[:1])
     return path
 
@@ -94,9 +92,10 @@ def cut(polygon: Any, spec: CubeSpec) -> NDArray[np.float64]:
     left, top = corner.left + columns * step, corner.top - rows * step
     cells = shapely.box(left, top - step, left + step, top)
     shapely.prepare(polygon)
-    near = shapely.intersects(polygon, cells)
-    areas = np.zeros(spec.shape)
-    areas[near] = shapely.area(shapely.intersection(cells[near], polygon))
+    inside = shapely.contains_properly(polygon, cells)
+    edge = shapely.intersects(polygon, cells) & ~inside
+    areas = np.where(inside, step**2, 0.0)
+    areas[edge] = shapely.area(shapely.intersection(cells[edge], polygon))
     return areas
 
 
@@ -137,7 +136,7 @@ def test_square_kilometres_are_those_of_pixels_cut_one_by_one(store: Path, polyg
     assert zone.km2 == pytest.approx(polygon.area / 1e6, rel=1e-8)
     assert zone.outside == pytest.approx(0, abs=1e-6)
     squares = cut(polygon, SPEC)
-    for name in ("change", "quality", "change_month"):
+    for name in ("change", "quality", "change_month", "state"):
         expected = by_value(squares, stored(store, name, 0))
         lines = {x.label: x.km2 for x in zone.lines((JANUARY, name, ""))}
         v = SPEC.variable(name)
@@ -154,10 +153,47 @@ def test_flags_stand_side_by_side(store: Path) -> None:
     polygon = metres(10, 10, 30, 30)
     areas = by_value(cut(polygon, SPEC), stored(store, "flags", 0))
     lines = {x.label: x.km2 for x in only(store, polygon).lines((JANUARY, "flags", ""))}
-    assert lines == {
-        "no_observation": pytest.approx((areas[1] + areas[3]) / 1e6),
-        "optical_reconstructed": pytest.approx((areas[2] + areas[3]) / 1e6),
+    assert lines["no_observation"] == pytest.approx((areas[1] + areas[3]) / 1e6)
+    assert lines["optical_reconstructed"] == pytest.approx((areas[2] + areas[3]) / 1e6)
+    assert lines["radar_missing"] == 0
+
+
+def test_states_and_classes_of_a_store_are_told_together(store: Path) -> None:
+    polygon = metres(10, 10, 30, 30)
+    zone = only(store, polygon)
+    state, after = stored(store, "state", 0), stored(store, "to_class", 0)
+    areas = by_value(cut(polygon, SPEC), 10 * state.astype(int) + after)
+    key = JANUARY, "transition", ""
+    lines = {x.label: x.km2 for x in zone.lines(key)}
+    confirmed = areas[10 * ChangeState.confirmed + 2] / 1e6
+    assert lines["confirmed: unknown to built_up"] == pytest.approx(confirmed)
+    silent = sum(areas.get(10 * code + to, 0) for code in (0, 1) for to in (0, 2))
+    assert zone.missing(key) == pytest.approx(silent / polygon.area)
+    assert zone.missing((JANUARY, "state", "")) == zone.missing(key)
+
+
+def test_states_and_classes_are_told_together() -> None:
+    classes = "unknown open_land urban"
+    names = dict.fromkeys(PARTS, classes) | {"state": "outside none confirmed"}
+    parts = tuple(
+        Variable(
+            name=part,
+            dtype="uint8",
+            fill=0,
+            attrs={"flag_values": [0, 1, 2], "flag_meanings": names[part]},
+        )
+        for part in PARTS
+    )
+    tally = Transitions(parts)
+    state, before, after = np.array([[0, 1, 2, 2, 2], [0, 0, 1, 1, 0], [0, 0, 2, 2, 0]], np.uint8)
+    tally.add(Transitions.codes(state, before, after), np.array([1, 0.5, 1, 0.25, 2]))
+    assert {x.label: x.km2 for x in tally.lines(1.0)} == {
+        "outside: unknown to unknown": 1.0,
+        "none: unknown to unknown": 0.5,
+        "confirmed: open_land to urban": 1.25,
+        "confirmed: unknown to unknown": 2.0,
     }
+    assert tally.missing == 1.0
 
 
 def test_many_zones_over_one_tile_are_read_in_parts(
@@ -331,7 +367,7 @@ def test_wrong_questions(cdscale: Cli, store: Path, polygons: Path, tmp_path: Pa
     refused(cdscale("stats", store, polygons, "--by", "quarter"), "has no field 'quarter'")
     refused(cdscale("stats", store, polygons, *by, "--months", "2020-02"), "is not published")
     refused(cdscale("stats", store, polygons, *by, "--months", "2021-02"), "does not have these")
-    refused(cdscale("stats", store, polygons, *by, "--variable", "state"), "no variable state")
+    refused(cdscale("stats", store, polygons, *by, "--variable", "s2"), "no variable s2")
     refused(cdscale("stats", store, polygons, *by, "--format", "xls"), "csv, json, parquet")
     refused(cdscale("stats", store, polygons, *by, "--format", "parquet"), "--out FILE")
     away = write(tmp_path / "away.geojson", [("a", box(2, 48, 2.1, 48.1))])

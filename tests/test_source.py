@@ -140,7 +140,7 @@ def test_merged_spans_hold_all_and_waste_little(steps: list[tuple[int, int]]) ->
     assert all(any(f.start <= s.start and s.stop <= f.stop for f in found) for s in spans)
     assert all(a.stop <= b.start for a, b in itertools.pairwise(found))
     wanted = sum(s.stop - s.start for s in spans)
-    assert sum(f.stop - f.start for f in found) <= 2.5 * wanted
+    assert sum(f.stop - f.start for f in found) <= 2.8 * wanted
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])

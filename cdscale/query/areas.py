@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cdscale.months import Month
-from cdscale.query.tallies import Mean
+from cdscale.query.tallies import TRANSITION, Mean
 from cdscale.query.wanted import ALL, Wanted, head, month_head
 from cdscale.query.zonal import ZoneStatistics, statistics
 from cdscale.query.zones import Zones
@@ -55,6 +55,7 @@ def area(source: Source, zones: Zones, wanted: Wanted = ALL) -> dict[str, Any]:
         "months": [
             month_head(source.spec, month)
             | {v.name: _of_variable(zone, month, v) for v in found.about.variables}
+            | _together(zone, month)
             for month in found.about.months
         ],
     }
@@ -65,6 +66,12 @@ def _of_variable(zone: ZoneStatistics, month: Month, v: Variable) -> dict[str, A
     if v.bands:
         return {band: _told(zone, (month, v.name, band)) for band in v.bands}
     return _told(zone, (month, v.name, ""))
+
+
+def _together(zone: ZoneStatistics, month: Month) -> dict[str, Any]:
+    """States and classes together, where a store has them."""
+    key = month, TRANSITION, ""
+    return {TRANSITION: _told(zone, key)} if key in zone.tallies else {}
 
 
 def _told(zone: ZoneStatistics, key: tuple[Month, str, str]) -> dict[str, Any]:

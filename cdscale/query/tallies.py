@@ -87,6 +87,43 @@ class Classes:
         return sum(silent) + self._foreign
 
 
+TRANSITION = "transition"
+"""What states and classes say together, where a store has them: a variable of answers alone."""
+PARTS = ("state", "from_class", "to_class")
+
+
+@dataclass
+class Transitions:
+    """Pixels of each state, from one class to another."""
+
+    parts: tuple[Variable, ...]
+    """Those of :data:`PARTS`."""
+    found: dict[int, float] = field(default_factory=dict)
+    missing: float = 0.0
+
+    @staticmethod
+    def codes(state: Pixels, before: Pixels, after: Pixels) -> Pixels:
+        """The three in one number."""
+        return (state.astype(np.int32) << 16) | (before.astype(np.int32) << 8) | after
+
+    def add(self, values: Pixels, shares: Shares) -> None:
+        """Take some pixels."""
+        for code, pixels in counted(values, shares):
+            self.found[code] = self.found.get(code, 0.0) + pixels
+            name = self.parts[0].meanings.get(code >> 16)
+            self.missing += pixels if name is None or name in NO_DATA else 0.0
+
+    def lines(self, km2: float) -> Iterator[Line]:
+        """Every combination that there is, as ``confirmed: open_land to built_up``."""
+        names = [part.meanings for part in self.parts]
+        for code in sorted(self.found):
+            state, before, after = (
+                name.get(code >> shift & 255, "no_data")
+                for name, shift in zip(names, (16, 8, 0), strict=True)
+            )
+            yield Line(self.found[code] * km2, f"{state}: {before} to {after}")
+
+
 @dataclass
 class Flags:
     """Pixels that have each of the flags that may stand side by side."""

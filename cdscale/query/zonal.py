@@ -6,9 +6,10 @@ kilometres are those of the grid's pixels, which on an equal-area grid are all o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from cdscale.grid import Tile
 from cdscale.months import Month
 from cdscale.query.coverage import Coverage, cover, on_grid, share_outside
 from cdscale.query.spots import extent
-from cdscale.query.tallies import Line, Tally, tally_of
+from cdscale.query.tallies import PARTS, TRANSITION, Line, Tally, Transitions, tally_of
 from cdscale.query.wanted import ALL, Subject, Wanted, subject
 from cdscale.query.zones import Zone, Zones
 from cdscale.spec.cube import CubeSpec, Variable
@@ -189,18 +190,23 @@ def _read(
             for month, read in zip(months, pool.map(blocks, months), strict=True):
                 for number, at in places.items():
                     shares = group[number].shares
-                    for key, variable, block in _layers(about, month, read):
-                        tally = tallies[number].setdefault(key, tally_of(variable))
+                    for key, new, block in _layers(about, month, read):
+                        tally = tallies[number].get(key) or tallies[number].setdefault(key, new())
                         tally.add(block.ravel()[at], shares)
 
 
 def _layers(
     about: Subject, month: Month, read: dict[str, NDArray[Any]]
-) -> Iterator[tuple[Key, Variable, NDArray[Any]]]:
-    """Every variable of a month; band by band where it has bands."""
+) -> Iterator[tuple[Key, Callable[[], Tally], NDArray[Any]]]:
+    """Every variable of a month, band by band where it has bands; what it is added up by."""
     for v in about.variables:
         for i, band in enumerate(v.bands or ("",)):
-            yield (month, v.name, band), v, read[v.name][i] if v.bands else read[v.name]
+            block = read[v.name][i] if v.bands else read[v.name]
+            yield (month, v.name, band), partial(tally_of, v), block
+    parts = tuple(v for name in PARTS for v in about.variables if v.name == name)
+    if len(parts) == len(PARTS):
+        codes = Transitions.codes(*(read[name] for name in PARTS))
+        yield (month, TRANSITION, ""), partial(Transitions, parts), codes
 
 
 def _block(

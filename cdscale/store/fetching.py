@@ -122,9 +122,10 @@ def fetch_of(place: Place) -> Fetch:
     return Bucket(place) if isinstance(place, Remote) else Disk(Path(str(place)))
 
 
-WASTE = 1.5
+WASTE = 1.8
 """Bytes between spans that a request may fetch along, for each byte that is wanted. Of a shard of
-four chunks by four, in the order in which zarr writes them, this joins any two by two."""
+four chunks by four, in the order in which zarr writes them, this joins any two by two, also where
+the chunks packed differently well."""
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:

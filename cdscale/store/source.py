@@ -51,6 +51,16 @@ class Source:
     def _layouts(self) -> dict[str, Layout]:
         return {v.name: Layout.of(self, v) for v in self.spec.variables}
 
+    def layout(self, name: str) -> Layout:
+        """How a variable lies in its shards.
+
+        Raises
+        ------
+        StoreError
+            When it is not how we lay out stores.
+        """
+        return self._layouts[name]
+
     def published(self) -> tuple[Month, ...]:
         """Months that are complete, in order.
 
@@ -95,7 +105,7 @@ class Source:
         StoreError
             When what is stored there is damaged.
         """
-        layout = self._layouts[name]
+        layout = self.layout(name)
         out = np.full([len(at) for at in index], layout.fill, layout.dtype)
         if out.size:
             axes = [_cut(at, n) for at, n in zip(index, layout.chunk, strict=True)]
