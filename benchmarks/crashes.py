@@ -46,7 +46,7 @@ FAULTS = (
 )  # fmt: skip
 OWN = ("worker", "workers", "driver", "interrupt", "terminate", "disk")
 """Those of a run with workers of its own, which end with it."""
-PATIENCE = 300.0
+PATIENCE = 1200.0
 """Seconds after which one command counts as hung."""
 MOST_COMMANDS = 12
 

@@ -145,7 +145,7 @@ class Cluster:
         return f"tcp://127.0.0.1:{PORT}"
 
     def _wait(self) -> None:
-        stop = time.monotonic() + 120
+        stop = time.monotonic() + 600
         while not (self.home / "ready").exists():
             if time.monotonic() > stop:
                 raise RuntimeError("the cluster does not start")

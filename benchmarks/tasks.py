@@ -187,7 +187,8 @@ def cluster(workers: int) -> Iterator[tuple[Place, int]]:
     """A scheduler and workers in processes of their own, and the scheduler's number."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "scheduler.json"
-        where = ["--no-dashboard", "--scheduler-file", str(file)]
+        pages = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+        where = [*pages, "--scheduler-file", str(file)]
         local = ["--host", "127.0.0.1"]
         commands = [["scheduler", *local, "--port", "0", *where]]
         one = ["--nworkers", "1", "--nthreads", "1", "--no-nanny", "--local-directory", folder]

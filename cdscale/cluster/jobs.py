@@ -78,12 +78,14 @@ def slurm(workers: Workers, shared: Path) -> Iterator[Cluster]:
 def _own(workers: Workers) -> dict[str, Any]:
     """What the rest of the spec says of the jobs."""
     lanes = workers.lanes_on(gpu=workers.gpu)
+    # Even without a dashboard a worker serves pages about itself, on every address of its node.
+    pages = ["--dashboard-address", "127.0.0.1:0"]
     return {
         "cores": lanes,
         "processes": 1,
         "memory": workers.memory,
         "death_timeout": PATIENCE_SECONDS,
-        "worker_extra_args": ["--resources", f"GPU={lanes}"] if workers.gpu else [],
+        "worker_extra_args": pages + (["--resources", f"GPU={lanes}"] if workers.gpu else []),
     }
 
 

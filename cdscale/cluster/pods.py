@@ -103,6 +103,8 @@ def _write_pods(spec: dict[str, Any], workers: Workers, own: dict[str, Any], mem
     container = pod["containers"][0]
     command = ["dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nworkers", "1"]
     command += ["--nthreads", str(lanes), "--memory-limit", str(memory), "--no-dashboard"]
+    # Without a dashboard a worker still serves pages about itself, by default on every address.
+    command += ["--dashboard-address", "127.0.0.1:0"]
     limits, requests = {"memory": str(memory)}, {"memory": str(memory)}
     if workers.gpu:
         command += ["--resources", f"GPU={lanes}"]
