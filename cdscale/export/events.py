@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import count
 
 import numpy as np
 import shapely
@@ -134,11 +135,9 @@ def revise(rows: Iterable[Event], patches: list[Patch], when: When) -> list[Even
 def _name(patch: Patch, when: When, known: set[str]) -> str:
     """Where and when it was first seen: the same however the log came about."""
     plain = f"{when.month}-{patch.anchor}"
-    return next(
-        name
-        for name in (plain, *(f"{plain}-{n}" for n in range(2, len(known) + 3)))
-        if name not in known
-    )
+    if plain not in known:
+        return plain
+    return next(name for n in count(2) if (name := f"{plain}-{n}") not in known)
 
 
 def _shared(old: list[Event], patches: list[Patch]) -> dict[tuple[int, int], float]:
