@@ -11,6 +11,7 @@ Memory: one tile with all of its variables, and one shard of an overview.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,10 @@ from cdscale.seams import Gate, Seams, gate, measure
 from cdscale.spec.base import Frozen
 from cdscale.spec.cube import CubeSpec
 from cdscale.spec.job import STORES, Job
-from cdscale.spec.overview import CONFIDENCE, PRODUCTS, RANK, STATE, Rule, rule_of
+from cdscale.spec.overview import CONFIDENCE, PRODUCTS, RANK, STATE, Rule, levels_of, rule_of
 from cdscale.spec.task import Stage, Task
 from cdscale.store import Ledger, Plane, Store, exists, lay_out_overviews, read_spec, write_json
+from cdscale.store import planes as planes_of
 from cdscale.store.overviews import Blocks
 
 VERSION = 1
@@ -170,6 +172,9 @@ class _Step:
         every = tuple(months)
         if not every:
             return Built()
+        if len(list(planes_of(path, spec))) < len(levels_of(spec)):
+            # What records tell of is gone, with the store or by itself.
+            shutil.rmtree(self.records, ignore_errors=True)
         planes = lay_out_overviews(path, spec)
         shown = frozenset(every).intersection(*(plane.published() for plane in planes))
         made, shards = [], 0

@@ -210,6 +210,13 @@ def test_only_what_changed_is_made_again(store: Store, original: Path, tmp_path:
     assert hashes(store.path) == hashes(other.path)
 
 
+def test_overviews_that_were_removed_are_made_again(store: Store, tmp_path: Path) -> None:
+    before = hashes(store.path)
+    shutil.rmtree(store.path / "2")
+    assert step(store, tmp_path / "records").run(store.spec.months).months == (*store.spec.months,)
+    assert hashes(store.path) == before
+
+
 def test_a_month_taken_back_from_a_store_is_taken_back_from_its_overviews(store: Store) -> None:
     spec = store.spec
     store.withdraw([spec.months.first])

@@ -149,7 +149,6 @@ def geoparquet(
     """
     from cdscale.export import event_log
     from cdscale.export.cut import cut
-    from cdscale.export.patches import MMU_PX
 
     if bool(since) != (difference is not None):
         raise SpecError(explain("--since and --difference go together", do="Give both, or none."))
@@ -161,7 +160,9 @@ def geoparquet(
         raise SpecError(explain(f"--out {path}", expected="a folder, or a file ending in .parquet"))
     tables = [table for table in (difference, current) if table is not None]
     event_log.check_tables(tables, overwrite=overwrite)
-    log, new = event_log.update(path, part, MMU_PX if mmu is None else mmu, overwrite=overwrite)
+    log, new = event_log.update(
+        path, part, event_log.least_pixels(store) if mmu is None else mmu, overwrite=overwrite
+    )
     if difference is not None:
         event_log.write_table(log.since(since), log.about, difference, overwrite=overwrite)
     if current is not None:

@@ -170,6 +170,14 @@ def _followed(log: Log, cut: Cut, mmu: int) -> Log:
     return replace(log, rows=tuple(rows))
 
 
+def least_pixels(store: Path) -> int:
+    """Pixels of an event as the run that made a store has it; the default where it is not kept."""
+    try:
+        return run_of(store)[0].spec.changes.mmu
+    except StoreError:
+        return MMU_PX
+
+
 def follow(store: str, months: Months, mmu: int = 0) -> geopandas.GeoDataFrame:
     """Events that stand in the last of some months, followed from the first; without a log.
 
@@ -194,7 +202,10 @@ def follow(store: str, months: Months, mmu: int = 0) -> geopandas.GeoDataFrame:
                 do="Name a log of events, or copy the store to a disk.",
             )
         )
-    part, least = part_of(Path(store), months=months, unpublished=True), mmu or MMU_PX
+    part, least = (
+        part_of(Path(store), months=months, unpublished=True),
+        mmu or least_pixels(Path(store)),
+    )
     log = _followed(Log(Path(), about(part, least)), part, least)
     return frame(log.current, log.about)
 

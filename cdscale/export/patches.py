@@ -27,14 +27,15 @@ from cdscale.export.cut import Cut
 from cdscale.grid import Tile
 from cdscale.kernels import Bool
 from cdscale.months import Month
+from cdscale.spec.changes import ChangeRules
 from cdscale.spec.cube import CubeSpec
 from cdscale.spec.overview import RANK, STATE
 from cdscale.store.overviews import Blocks
 
 STATES = ("confirmed", "high_confidence", "finished")
 """States from which on a pixel counts as changed."""
-MMU_PX = 5
-"""Pixels of the smallest patch that becomes an event, unless another number is given."""
+MMU_PX = ChangeRules().mmu
+"""Pixels of the smallest patch that becomes an event, where no run's spec says otherwise."""
 NO_DAY = -1
 CORNERS = np.ones((3, 3), bool)
 """Neighbours of a pixel: the eight around it."""
