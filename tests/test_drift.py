@@ -129,8 +129,9 @@ def test_a_distance_is_a_shift_in_standard_deviations(
     assert spread_of(np.full(3, np.nan)) == ()
 
 
-def test_what_ships_says_what_it_has_seen() -> None:
-    card = models.load_card("change-s1s2-oscd")
+@pytest.mark.parametrize("name", ["change-s1s2-oscd", "urban-s1s2-sim"])
+def test_what_ships_says_what_it_has_seen(name: str) -> None:
+    card = models.load_card(name)
     seen = card.seen
     assert seen is not None
     assert seen.s2.keys() == set(card.s2_bands)

@@ -16,27 +16,26 @@ import pytest
 from matplotlib.colors import to_rgb
 from scipy import ndimage
 
-from cdscale import kernels, query
+from cdscale import drift, kernels, query
+from cdscale.accuracy import Choice, draw, write_sample
 from cdscale.export import pictures, reading
+from cdscale.export.chips import outlines
+from cdscale.export.heat import draw_heat, grouped, heat_of
+from cdscale.export.largest import largest
 from cdscale.export.reading import Product, Tally, clusters, days_since_1970, views
 from cdscale.export.report import MOST_LISTED, write_report
 from cdscale.export.timeline import draw_timeline, spans
 from cdscale.grid import Area, Bounds, Tile, covered
 from cdscale.months import Month
 from cdscale.progress import Progress
+from cdscale.run import renew_overviews
 from cdscale.spec.card import ModelCard
-from cdscale.spec.cube import (
-    ChangeQuality,
-    ChangeState,
-    CubeSpec,
-    SensorQuality,
-    UrbanQuality,
-)
+from cdscale.spec.cube import ChangeQuality, ChangeState, CubeSpec, SensorQuality, UrbanQuality
 from cdscale.spec.job import Job
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Receipt, Stage, Task
-from cdscale.store import Ledger, create, open_dataset, open_source
+from cdscale.store import Ledger, Store, create, open_dataset, open_source
 from tests.regions import blank
 
 HOSTILE = "<script>alert('x')</script> $\\frac{ & \"quoted\""
@@ -116,12 +115,18 @@ def blocks(job: Job, task: Task) -> dict[str, np.ndarray]:
         }  # fmt: skip
         codes = np.where(cloudy, quality[True], quality[False]).astype(np.uint8)
         return {"probability": kernels.pack_probability(ground), "quality": codes}
+    return changed_blocks(job, task, cloudy)
+
+
+def changed_blocks(job: Job, task: Task, cloudy: np.ndarray) -> dict[str, np.ndarray]:
+    """What a pair network and a series say: of the series, confirmed a month after it was seen."""
+    px = job.spec.grid.tile
+    made: dict[str, np.ndarray] = blank(job.layouts[Stage.CHANGE])
     first = np.zeros((px, px), bool)
     first[: px // 4, : px // 4] = True
     seen = ~(first | cloudy)
     changed = smooth(2, task.tile, px) > 0.7
-    made: dict[str, np.ndarray] = blank(job.layouts[Stage.CHANGE])
-    if "change" in job.cards and task.month in job.pairs:
+    if task.month in job.pairs:
         probability = np.where(seen, smooth(2, task.tile, px), np.float32(np.nan))
         codes = np.where(seen, ChangeQuality.both_sensors, ChangeQuality.no_optical_before)
         made |= {
@@ -130,16 +135,24 @@ def blocks(job: Job, task: Task) -> dict[str, np.ndarray]:
             "quality": codes.astype(np.uint8),
         }
     if "urban" in job.cards:
-        months = list(job.spec.period)[1:]
-        days = np.array([m.to_numpy().astype("datetime64[D]").astype(int) for m in months])
-        which = (smooth(3, task.tile, px) * 0.999 * len(months)).astype(int)
-        month = np.where(changed, days[which], -1).astype(np.int32)
-        if "change_month" in made and task.month in job.pairs:
-            made["change_month"] = month
-        known = changed & (month <= days_since_1970(task.month))
-        made["first_month"] = np.where(known, month, -1).astype(np.int32)
-        made["state"] = np.where(known, ChangeState.confirmed, ChangeState.none).astype(np.uint8)
+        began = began_days(job, task.tile)
+        now = days_since_1970(task.month)
+        states = (ChangeState.none, ChangeState.provisional, ChangeState.confirmed)
+        made["state"] = np.select(
+            [~changed | (began > now), began == now], states[:2], states[2]
+        ).astype(np.uint8)
+        known = changed & (began <= now)
+        made["first_month"] = np.where(known, began, -1).astype(np.int32)
+        made["confirmed_month"] = np.where(known & (began < now), now, -1).astype(np.int32)
+        made["confidence"] = np.where(known, 200, 255).astype(np.uint8)
     return made
+
+
+def began_days(job: Job, tile: Tile) -> np.ndarray:
+    """First day of the month in which each pixel of a tile changes, if it does."""
+    days = np.array([days_since_1970(month) for month in job.spec.period][1:])
+    which = (smooth(3, tile, job.spec.grid.tile) * 0.999 * len(days)).astype(int)
+    return np.asarray(days[which])
 
 
 def pixel_counts(layout: CubeSpec, made: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
@@ -184,12 +197,14 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.links: list[str] = []
+        self.ids: set[str] = set()
         self.text = ""
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.links += [value or "" for name, value in attrs if name in {"src", "href"}]
+        self.ids |= {value or "" for name, value in attrs if name == "id"}
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -216,23 +231,35 @@ def test_a_whole_run_is_told_as_its_pixels_are(tmp_path: Path) -> None:
     page = Page(write_report(Progress.of(job), 12.5))
     facts = facts_of(job)
 
-    march = [t for t in job.tasks(Stage.CHANGE) if t.month == job.spec.period.last]
-    made = {task.tile: blocks(job, task) for task in march}
+    made = {task.tile: blocks(job, task) for task in job.tasks(Stage.CHANGE)}
     grid = job.spec.lattice
     inside = {tile: covered(job.spec.aoi, grid.geobox(tile)) for tile in job.tiles}
     pixels = sum(int(mask.sum()) for mask in inside.values())
     (change,) = facts["changes"]
     changed = sum(int((made[t]["change"][mask] == 1).sum()) for t, mask in inside.items())
     unseen = sum(int((made[t]["change"][mask] == 255).sum()) for t, mask in inside.items())
-    days = Month.parse("2017-02").to_numpy().astype("datetime64[D]").astype(int)
-    february = sum(int((made[t]["change_month"][mask] == days).sum()) for t, mask in inside.items())
+    series = np.concatenate([made[t]["state"][mask] for t, mask in inside.items()])
+    began = np.concatenate([made[t]["first_month"][mask] for t, mask in inside.items()])
+    counted = int((series == ChangeState.confirmed).sum())
+    february = int((began == days_since_1970(Month(2017, 2))).sum())
     assert facts["inside_px"] == pixels > 0
     assert change["classes_km2"] == {"urban change": pytest.approx(changed * 1e-4, abs=1e-6)}
     assert change["no_data"] == pytest.approx(unseen / pixels, abs=1e-6)
-    assert change["not_processed"] == change["series_gaps"] == 0
-    assert list(change["series_km2"]) == ["2017-02", "2017-03"]
-    assert change["series_km2"]["2017-02"] == pytest.approx(february * 1e-4, abs=1e-6)
-    assert facts["complete"] is True
+    assert change["not_processed"] == 0
+    outcome = facts["outcome"]
+    assert (outcome["kind"], outcome["since"], outcome["until"]) == (
+        "series", "2017-01", "2017-03",
+    )  # fmt: skip
+    assert outcome["km2"] == pytest.approx(counted * 1e-4, abs=1e-6)
+    assert counted == february > 0  # confirmed a month after they were first seen
+    assert outcome["by_month"]["2017-02"] == outcome["km2"]
+    assert outcome["by_month"]["2017-03"] == 0
+    provisional = int((series == ChangeState.provisional).sum())
+    assert outcome["standing"]["2017-03"] == {
+        "counted": outcome["km2"], "provisional": pytest.approx(provisional * 1e-4, abs=1e-6),
+        "reverted": 0.0,
+    }  # fmt: skip
+    assert outcome["gaps"] == 0
     assert facts["completeness"]["2017-02"] == {
         "optical": {"cloud": 1.0}, "radar": {"valid": 1.0}, "urban": {"optical_reconstructed": 1.0},
     }  # fmt: skip
@@ -242,10 +269,12 @@ def test_a_whole_run_is_told_as_its_pixels_are(tmp_path: Path) -> None:
     assert {"cdscale", "python", "zarr", "torch"} <= set(facts["versions"])
     assert facts["pictures"] == [
         f"report/{name}.png"
-        for name in ("composite-2017-01", "composite-2017-03", "probability", "change",
-                     "change-month", "completeness", "km2-2017-03")
+        for name in ("change-month", *(f"patch-{i + 1}" for i in range(6)), "composite-2017-01",
+                     "composite-2017-03", "state", "probability", "change", "completeness",
+                     "tiles", "area", "standing")
     ]  # fmt: skip
     assert sorted(facts["pictures"]) == sorted(f"report/{name}.png" for name in sizes(job))
+    assert [check["verdict"] for check in facts["checks"]] == ["pass", "pass", "none"]
     assert "not an area estimate" in page.text
     assert "in 1 of 3 months: 2017-02" in page.text
 
@@ -256,7 +285,10 @@ def test_the_page_needs_nothing_from_outside_and_keeps_no_secret(tmp_path: Path)
     page = Page(path)
 
     assert page.links
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    inner = [link for link in page.links if link.startswith("#")]
+    assert {link[1:] for link in inner} <= page.ids
+    outer = [link for link in page.links if link not in inner]
+    assert all(link.startswith("data:image/png;base64,") for link in outer)
     assert not {"script", "link", "iframe"} & set(page.tags)
     text = path.read_text("utf-8") + (tmp_path / "report.json").read_text("utf-8")
     assert "https://example.org/stac" in text
@@ -296,7 +328,8 @@ def test_what_failed_or_is_missing_is_said_and_escaped(tmp_path: Path) -> None:
     ]
     assert "script" not in page.tags
     assert page.text.count(HOSTILE) >= 3
-    assert "Not complete." in page.text
+    assert "The run is not complete" in page.text
+    assert [check["verdict"] for check in facts["checks"]][:2] == ["warn", "warn"]
     share = facts["completeness"]["2017-03"]["optical"]
     assert share["not_processed"] + share["valid"] == pytest.approx(1.0, abs=1e-5)
     (change,) = facts["changes"]
@@ -337,7 +370,7 @@ def test_one_month_of_composites_is_drawn_once_and_an_older_picture_goes(tmp_pat
 
     write_report(Progress.of(job), 1.0)
 
-    assert set(sizes(job)) == {"composite-2017-01", "completeness"}
+    assert set(sizes(job)) == {"composite-2017-01", "completeness", "tiles"}
 
 
 def test_without_a_change_network_the_urban_maps_are_drawn(tmp_path: Path) -> None:
@@ -345,10 +378,9 @@ def test_without_a_change_network_the_urban_maps_are_drawn(tmp_path: Path) -> No
 
     write_report(Progress.of(job), 1.0)
 
-    assert {"urban-2017-01", "urban-2017-03", "change-month"} <= set(sizes(job))
-    (change,) = facts_of(job)["changes"]
-    assert change["classes_km2"] == {}
-    assert change["no_data"] is None
+    assert {"urban-2017-01", "urban-2017-03", "change-month", "state"} <= set(sizes(job))
+    assert facts_of(job)["changes"] == []
+    assert facts_of(job)["outcome"]["kind"] == "series"
 
 
 def test_simulated_weights_are_said_before_anything_else(tmp_path: Path) -> None:
@@ -452,6 +484,187 @@ def test_only_tiles_on_the_edge_of_the_area_are_read_to_count(
     }  # fmt: skip
 
 
+def test_many_tiles_on_the_edge_are_counted_by_their_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST_READ", 3)
+    job = fill(a_job(tmp_path, period="2017-01"))
+    progress = Progress(job, Ledger(job.ledger_folder))
+    tally = Tally({Stage.COMPOSE: Product(job, Stage.COMPOSE, progress)}).count(job)
+
+    counts = tally.codes[Stage.COMPOSE, Month(2017, 1), "s2_quality"]
+
+    assert not tally.exact
+    assert counts["cloud"] == pytest.approx(tally.inside / 16, abs=4)
+    assert tally.valid["optical"] == pytest.approx(15 / 16, abs=0.01)
+
+
+# ---------------------------------------------------------------------------- patches and chips
+
+
+def test_the_largest_patches_are_found_across_tiles_and_shown_whole(tmp_path: Path) -> None:
+    job = fill(a_job(tmp_path, ("change",)))
+    (view,), _ = views(job, Progress(job, Ledger(job.ledger_folder)))
+    change = np.zeros(view.shape, bool)
+    change[10:30, 40:64] = True
+    change[30:34, 64:70] = True  # touches in a corner
+    change[50:52, 5:7] = True
+    change[0, 0] = True  # too small to be shown
+
+    (first, second), number = largest(view, change)
+
+    assert number == 2
+    assert first.km2 == pytest.approx((20 * 24 + 4 * 6) * 1e-4)
+    assert (second.rows, second.columns) == (slice(50, 52), slice(5, 7))
+    for patch in (first, second):
+        chip = patch.chip
+        rows = view.rows[patch.rows.start], view.rows[patch.rows.stop - 1]
+        columns = view.columns[patch.columns.start], view.columns[patch.columns.stop - 1]
+        assert chip.rows[0] <= rows[0] <= rows[1] <= chip.rows[-1]
+        assert chip.columns[0] <= columns[0] <= columns[1] <= chip.columns[-1]
+        assert chip.step == 1
+        assert len(chip.rows) == len(chip.columns) >= 48
+
+
+def test_an_outline_goes_along_the_edges_of_pixels(tmp_path: Path) -> None:
+    job = fill(a_job(tmp_path, ("change",)))
+    (view,), _ = views(job, Progress(job, Ledger(job.ledger_folder)))
+    change = np.zeros(view.shape, bool)
+    change[3, 5:7] = True
+
+    ((x, y),) = outlines(change, view)
+
+    left, _, _, top = view.extent_km
+    assert np.isfinite(x).sum() == 2 * 6  # six edges around two pixels, each from end to end
+    assert (np.nanmin(x) - left, np.nanmax(x) - left) == pytest.approx((0.05, 0.07))
+    assert (top - np.nanmax(y), top - np.nanmin(y)) == pytest.approx((0.03, 0.04))
+
+
+def test_a_pair_is_shown_by_its_months_and_a_series_by_the_clear_ones_around(
+    tmp_path: Path,
+) -> None:
+    pair = fill(a_job(tmp_path / "pair", ("change",)))
+    write_report(Progress.of(pair), 1.0)
+    series = fill(a_job(tmp_path / "series", ("urban",)))
+    write_report(Progress.of(series), 1.0)
+
+    (first, *_), (other, *_) = (facts_of(job)["patches"] for job in (pair, series))
+
+    assert (first["before"], first["after"], first["first"]) == ("2017-01", "2017-03", "")
+    assert 0.5 < first["sure"] <= 1
+    # February is cloudy, and it is the month that first shows the change.
+    assert (other["before"], other["first"], other["confirmed"]) == (
+        "2017-01",
+        "2017-02",
+        "2017-03",
+    )
+    assert other["after"] == "2017-03"
+    assert other["sure"] == pytest.approx(0.8)
+    assert facts_of(series)["patches_in_all"] >= len(facts_of(series)["patches"])
+
+
+# -------------------------------------------------------------------------------- how sure it is
+
+
+def test_a_sample_beside_the_run_gives_areas_with_intervals(tmp_path: Path) -> None:
+    job = fill(a_job(tmp_path, ("change",)))
+    store = Store(job.store_path(Stage.CHANGE), job.layouts[Stage.CHANGE])
+    design = draw(store, "change", Month(2017, 3), Choice(size=40, least=10))
+    sample = tmp_path / "accuracy" / "sample.csv"
+    write_sample(design, sample)
+
+    page = Page(write_report(Progress.of(job), 1.0))
+    assert "nobody has interpreted its points yet" in page.text
+    assert facts_of(job)["checks"][-1]["verdict"] == "warn"
+
+    rows = sample.read_text("utf-8").splitlines()
+    mapped = {point.id: point.mapped for point in design.points}
+    filled = [rows[0]]
+    for row in rows[1:]:
+        number = int(row.split(",")[0])
+        filled.append(row.replace(",,", f",{mapped[number] if number % 5 else 'no_change'},"))
+    sample.write_text("\n".join(filled), encoding="utf-8")
+    page = Page(write_report(Progress.of(job), 1.0))
+
+    (found,) = facts_of(job)["samples"]
+    change = next(c for c in found["classes"] if c["name"] == "urban_change")
+    assert found["file"] == "accuracy/sample.csv"
+    assert 0 < change["area_km2"]["value"] < change["mapped_km2"]
+    assert change["area_km2"]["interval"] > 0
+    assert "Estimated from 40 interpreted points" in page.text
+    assert "not an area estimate" not in page.text
+    assert facts_of(job)["checks"][-1]["verdict"] == "pass"
+
+    sample.with_suffix(".design.json").write_text(HOSTILE, encoding="utf-8")
+    page = Page(write_report(Progress.of(job), 1.0))
+    assert "does not read" in page.text
+    assert "script" not in page.tags
+
+
+def test_scenes_unlike_the_training_are_said_on_the_first_screen(tmp_path: Path) -> None:
+    spread = (0.5, 0.6, 0.7, 0.8, 0.9)
+    seen = {
+        "s2": {"B04": spread}, "s1": {}, "limit": {"B04": 0.5}, "places": 3, "data": HOSTILE,
+        "command": "none",
+    }  # fmt: skip
+    job = fill(a_job(tmp_path, made={"change": card("change", seen=seen)}))
+
+    page = Page(write_report(Progress.of(job), 1.0))
+
+    assert "Unlike the training of change-made-up" in page.text
+    assert page.text.index("Unlike the training") < page.text.index("The largest patches")
+    assert HOSTILE in page.text
+    assert "script" not in page.tags
+    assert drift.kept(job)[0].unlike
+
+
+# ---------------------------------------------------------------------------------- large areas
+
+
+def test_rows_of_the_heat_map_are_blocks_of_tiles_where_there_are_many() -> None:
+    tiles = [Tile(ix, iy) for iy in range(100, 120) for ix in range(50, 62)]
+    share = np.full((len(tiles), 2), 0.5, np.float32)
+    share[0, 1] = np.nan
+
+    side, rows = grouped(tiles)
+    found = heat_of("optical", tiles, share)
+
+    assert side > 1
+    assert sorted(i for row in rows for i in row) == list(range(len(tiles)))
+    assert len(found.rows) == len(rows) <= 40
+    np.testing.assert_allclose(found.share_RM, 0.5)
+    assert np.isnan(heat_of("optical", tiles[:1], share[:1]).share_RM[0, 1])
+    assert draw_heat([Month(2017, 1), Month(2017, 2)], [found]).startswith(b"\x89PNG")
+
+
+def test_a_vast_area_is_drawn_from_overviews_and_no_month_of_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST_PX", 30)
+    monkeypatch.setattr(reading, "MOST_TILES", 3)
+    monkeypatch.setattr(reading, "MOST_READ", 3)
+    job = fill(a_job(tmp_path, ("urban", "change")))
+    renew_overviews(job, (Stage.MAP, Stage.CHANGE))
+    read: list[str] = []
+
+    def spy(self: Product, name: str, task: Task, at: dict[str, Any]) -> Any:
+        chip = max(len(range(*at[axis].indices(10**6))) for axis in ("y", "x"))
+        assert at["y"].step == 1
+        read.append(name if chip == 64 else "")
+        return whole(self, name, task, at)
+
+    whole = Product.read
+    monkeypatch.setattr(Product, "read", spy)
+    page = Page(write_report(Progress.of(job), 1.0))
+
+    assert "Composites of so large an area are not drawn" in page.text
+    assert "composite-2017-01" not in sizes(job)
+    assert {"change-month", "patch-1", "tiles"} <= set(sizes(job))
+    assert facts_of(job)["exact"] is False
+    assert facts_of(job)["outcome"]["by_month"] == {}
+    assert facts_of(job)["outcome"]["km2"] > 0
+
+
 # ---------------------------------------------------------------------------------------- views
 
 
@@ -485,7 +698,9 @@ def test_at_most_four_parts_are_drawn_and_the_others_counted(tmp_path: Path) -> 
     page = Page(write_report(Progress.of(job), 1.0))
 
     assert facts_of(job)["parts_not_drawn"] == 1
-    assert page.text.count("Part ") == 4
+    drawn = [path for path in facts_of(job)["pictures"] if "composite" in path]
+    assert len(drawn) == 4
+    assert "1 smaller part is not drawn" in page.text
 
 
 def test_a_large_area_is_drawn_from_every_nth_pixel(

@@ -8,9 +8,13 @@ from importlib import metadata
 from typing import Any
 
 from cdscale import __version__
-from cdscale.export.reading import NOT_PROCESSED, Counts, Tally, days_since_1970
-from cdscale.months import Month, Months
-from cdscale.progress import Progress, StageStatus, Status
+from cdscale.drift import Drift
+from cdscale.export.checks import Check, checks
+from cdscale.export.estimates import Sampled, samples_of
+from cdscale.export.outcome import Outcome, outcome_of, pixel_km2
+from cdscale.export.reading import Counts, Tally
+from cdscale.months import Months
+from cdscale.progress import Progress, StageStatus, Status, status_of
 from cdscale.spec.base import Frozen
 from cdscale.spec.card import ModelCard
 from cdscale.spec.job import Job
@@ -46,20 +50,16 @@ class Problem(Frozen):
 
 
 class Change(Frozen):
-    """Counts of pixels of one pair of months, inside the area of interest."""
+    """What the pair network says of one pair of months: pixels inside the area of interest."""
 
     reference: str
     month: str
-    threshold: float | None
+    threshold: float
     classes_km2: dict[str, float]
     """Classes of change by the pair network; without the class of no change."""
-    no_data: float | None
+    no_data: float
     """Share of the area where an optical image of either month is missing."""
     not_processed: float
-    series_km2: dict[str, float] | None
-    """Became built up, by month, as the urban series tells."""
-    series_gaps: float | None
-    """Share of the area without an urban probability, in the mean over the series' months."""
 
 
 class Model(Frozen):
@@ -109,6 +109,13 @@ class Facts(Frozen):
     scenes_used: dict[str, int]
     set_aside: dict[str, str]
     models: tuple[Model, ...]
+    outcome: Outcome | None
+    """None: no change was mapped."""
+    checks: tuple[Check, ...]
+    samples: tuple[Sampled, ...]
+    drifts: tuple[Drift, ...]
+    exact: bool
+    """Whether tiles on the edge of the area were read to be counted."""
     changes: tuple[Change, ...]
     inside_px: int
     completeness: dict[str, dict[str, dict[str, float]]]
@@ -127,9 +134,10 @@ class Facts(Frozen):
     spec: dict[str, Any]
 
 
-def gather(job: Job, progress: Progress, status: Status, tally: Tally, seconds: float) -> Facts:
-    """Put together what a run's receipts, stores and cards tell."""
-    shares = completeness(job, tally)
+def gather(progress: Progress, tally: Tally, drifts: tuple[Drift, ...], seconds: float) -> Facts:
+    """Put together what a run's receipts, stores, cards and samples tell."""
+    job, status = progress.job, status_of(progress)
+    shares, samples = completeness(job, tally), samples_of(job)
     unreadable = {t: w for p in tally.products.values() for t, w in p.unreadable.items()}
     not_done = {n: len(s.missing) - len(s.failed) for n, s in status.stages.items()}
     return Facts(
@@ -144,6 +152,11 @@ def gather(job: Job, progress: Progress, status: Status, tally: Tally, seconds: 
         **_scenes(job, progress),
         set_aside=dict(sorted(status.set_aside.items())),
         models=tuple(_model(role, card) for role, card in sorted(job.cards.items())),
+        outcome=outcome_of(job, tally),
+        checks=checks(job, status, drifts, samples),
+        samples=samples,
+        drifts=drifts,
+        exact=tally.exact,
         changes=tuple(_changes(job, tally)),
         inside_px=tally.inside,
         completeness=shares,
@@ -256,47 +269,27 @@ def _shares(counts: Counts, inside: int) -> dict[str, float]:
 
 
 def _changes(job: Job, tally: Tally) -> Iterator[Change]:
-    if Stage.CHANGE not in job.stages:
-        return
     card = job.cards.get("change")
-    pixel_km2 = (job.spec.lattice.resolution / 1000) ** 2
-    period = job.spec.period
-    for month, reference in sorted((job.pairs or {period.last: period.first}).items()):
+    if card is None:
+        return
+    named = sorted(card.classes.items())
+    for month, reference in sorted(job.pairs.items()):
         codes = tally.codes.get((Stage.CHANGE, month, "change"), {})
-        named = sorted(card.classes.items()) if card else []
         quality = _shares(tally.codes.get((Stage.CHANGE, month, "quality"), {}), tally.inside)
         missing = sum(share for name, share in quality.items() if name.startswith("no_optical"))
+        undone = tally.undone.get((Stage.CHANGE, month), 0)
         yield Change(
             reference=str(reference),
             month=str(month),
-            threshold=card.threshold if card else None,
+            threshold=card.threshold,
             classes_km2={
-                name: round(codes.get(name.replace(" ", "_"), 0) * pixel_km2, 6)
+                name: round(codes.get(name.replace(" ", "_"), 0) * pixel_km2(job), 6)
                 for code, name in named
                 if code
             },
-            no_data=round(missing, 6) if card else None,
-            not_processed=round(
-                tally.undone.get((Stage.CHANGE, month), 0) / max(tally.inside, 1), 6
-            ),
-            series_km2=_series(job, tally, reference, month) if "urban" in job.cards else None,
-            series_gaps=_gaps(job, tally, reference, month) if "urban" in job.cards else None,
+            no_data=round(missing, 6),
+            not_processed=round(undone / max(tally.inside, 1), 6),
         )
-
-
-def _series(job: Job, tally: Tally, reference: Month, month: Month) -> dict[str, float]:
-    pixel_km2 = (job.spec.lattice.resolution / 1000) ** 2
-    days = tally.onset.get(month, {})
-    months = list(job.spec.period.between(reference, month))[1:]
-    return {str(m): round(days.get(days_since_1970(m), 0) * pixel_km2, 6) for m in months}
-
-
-def _gaps(job: Job, tally: Tally, reference: Month, month: Month) -> float:
-    months = job.spec.period.between(reference, month)
-    keys = ("no_data", NOT_PROCESSED)
-    found = (tally.codes.get((Stage.MAP, m, "quality"), {}) for m in months)
-    missing = sum(codes.get(key, 0) for codes in found for key in keys)
-    return round(missing / max(tally.inside * len(months), 1), 6)
 
 
 # ------------------------------------------------------------------------------ from receipts

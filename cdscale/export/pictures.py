@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cdscale.export.reading import View, days_since_1970
 from cdscale.kernels import Bool, Float, UInt8
 from cdscale.months import Month
-from cdscale.spec.cube import SensorQuality
+from cdscale.spec.cube import ChangeState, SensorQuality
 
 INK, QUIET = "#222222", "#6b6b6b"
 BLUE, ORANGE, VERMILLION, PURPLE, GREY = "#0072b2", "#d98200", "#d55e00", "#8f3f97", "#5f5f5f"
@@ -37,6 +37,16 @@ REASONS = {
     SensorQuality.outside: ("not processed", NO_DATA),
 }
 """Why a pixel of a composite holds nothing, and how it is then drawn."""
+STATES = {
+    ChangeState.provisional: ("provisional", "#56b4e9"),
+    ChangeState.confirmed: ("confirmed", ORANGE),
+    ChangeState.high_confidence: ("high confidence", "#b2182b"),
+    ChangeState.finished: ("finished", "#3b0f70"),
+    ChangeState.reverted: ("reverted", "#009e73"),
+    ChangeState.unobserved: ("never observed", NO_DATA),
+    ChangeState.outside: ("not processed", NO_DATA),
+}
+"""How states of the series are drawn, and called."""
 CLASSES = (VERMILLION, BLUE, PURPLE, "#009e73", ORANGE)
 DPI, WIDTH = 200, 4.8
 
@@ -120,6 +130,7 @@ def change_months(
     days_YX: NDArray[np.int32],
     done_YX: Bool,
     months: Sequence[Month],
+    label: str = "month in which the pixel became built up",
 ) -> Map:
     """Month of change over a dimmed composite; white where it was not looked for."""
     days = [days_since_1970(month) for month in months]
@@ -134,7 +145,19 @@ def change_months(
     legend = () if done_YX.all() else (("not processed", NO_DATA),)
     every = range(0, count, max(1, -(-count // 5)))
     ticks = tuple((float(i), str(months[i])) for i in every)
-    return Map(title, image_YXC, legend, scale, "month in which the pixel became built up", ticks)
+    return Map(title, image_YXC, legend, scale, label, ticks)
+
+
+def states(title: str, ground_YXC: Float, state_YX: UInt8) -> Map:
+    """States of change over a dimmed composite."""
+    image_YXC = ground_YXC.copy()
+    legend = []
+    for state, (name, colour) in STATES.items():
+        here_YX = state_YX == state
+        if here_YX.any():
+            image_YXC[here_YX] = to_rgb(colour)
+            legend.append((name, colour))
+    return Map(title, image_YXC, tuple(legend))
 
 
 def _coloured(scale: ScalarMappable, values: NDArray[Any]) -> Float:
@@ -168,7 +191,7 @@ def draw_map(view: View, what: Map) -> bytes:
             color=QUIET, fontsize=10,
         )  # fmt: skip
     _kilometres(axes)
-    _scale_bar(axes, view)
+    scale_bar(axes, view)
     axes.set_title(what.title, fontsize=11, color=INK, loc="left")
     if what.scale is not None:
         _colour_bar(figure, what.scale, what, bottom=1.0 if what.legend else 0.68)
@@ -214,7 +237,8 @@ def _kilometres(axes: Axes) -> None:
         spine.set(color=QUIET, linewidth=0.5)
 
 
-def _scale_bar(axes: Axes, view: View) -> None:
+def scale_bar(axes: Axes, view: View) -> None:
+    """A round length, low on the left."""
     left, right, bottom, top = view.extent_km
     width, height = right - left, top - bottom
     room = width / 3.5
@@ -280,20 +304,48 @@ def _print_shares(axes: Axes, share_MK: Float, *, size: int) -> None:
             axes.text(k, m, text, ha="center", va="center", fontsize=size, color=colour)
 
 
-def draw_months(km2: dict[Month, float]) -> bytes:
-    """Area by month of change."""
+def draw_months(
+    km2: dict[Month, float], label: str, bars: dict[Month, tuple[float, float]] | None = None
+) -> bytes:
+    """Area by month, as columns; estimates of some months with half of their intervals."""
     months = list(km2)
-    figure, axes = canvas((0.7, 0.35, WIDTH - 0.8, 1.6), right=0.1, top=0.15)
+    figure, axes = canvas((0.75, 0.35, WIDTH - 0.85, 1.6), right=0.1, top=0.15)
     axes.set_xlim(-0.6, max(len(months), 6) - 0.4)
     axes.bar(range(len(months)), list(km2.values()), color=BLUE, width=0.8)
+    for month, (value, interval) in (bars or {}).items():
+        axes.errorbar(
+            months.index(month), value, interval, color=INK, marker="o", markersize=3, capsize=3
+        )
+    _month_axis(axes, months, label)
+    return to_png(figure)
+
+
+def draw_standing(months: Sequence[Month], counted: list[float], provisional: list[float]) -> bytes:
+    """Area of change at the end of each month: what counts, and on top what may yet."""
+    figure, axes = canvas((0.75, 0.35, WIDTH - 0.85, 1.6), right=0.1, top=0.3)
+    at = range(len(months))
+    axes.set_xlim(-0.6, max(len(months), 6) - 0.4)
+    axes.bar(at, counted, color=BLUE, width=0.8, label="confirmed")
+    axes.bar(
+        at, provisional, bottom=counted, color="white", edgecolor=BLUE, hatch="////", width=0.8,
+        linewidth=0.6, label="provisional",
+    )  # fmt: skip
+    axes.legend(
+        frameon=False, fontsize=8, labelcolor=QUIET, ncols=2, loc="lower left",
+        bbox_to_anchor=(-0.02, 0.98), borderaxespad=0,
+    )  # fmt: skip
+    _month_axis(axes, months, "km² at the month's end")
+    return to_png(figure)
+
+
+def _month_axis(axes: Axes, months: Sequence[Month], label: str) -> None:
     every = range(0, len(months), max(1, -(-len(months) // 6)))
     axes.set_xticks(list(every), [str(months[i]) for i in every])
-    axes.set_ylabel("km² became built up", fontsize=8, color=QUIET)
+    axes.set_ylabel(label, fontsize=8, color=QUIET)
     axes.tick_params(labelsize=8, colors=QUIET, length=2)
     axes.set_ylim(bottom=0)
     for name, spine in axes.spines.items():
         spine.set(color=QUIET, linewidth=0.5, visible=name in {"left", "bottom"})
-    return to_png(figure)
 
 
 def _plain(text: str) -> str:

@@ -19,22 +19,34 @@ import xarray as xr
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from cdscale.errors import StoreError
 from cdscale.grid import Area, Tile, Window, covered
-from cdscale.kernels import Bool
+from cdscale.kernels import Bool, Float
 from cdscale.months import Month
 from cdscale.progress import Progress
-from cdscale.spec.cube import CubeSpec, Variable
+from cdscale.spec.cube import ChangeState, CubeSpec, Variable
 from cdscale.spec.job import Job
-from cdscale.spec.task import Stage, Task
-from cdscale.store import exists, read_spec
+from cdscale.spec.task import Receipt, Stage, Task
+from cdscale.store import Plane, exists, planes, read_spec
 
 MOST_PX = 1200
 """Along the longer side of a picture."""
+STRIP = 64
+"""Rows of a picture that are taken from an overview at once."""
 MOST_PARTS = 4
 """Of a scattered area, drawn one by one."""
 FILLED = 1 / 3
 """Share of the enclosing rectangle from which an area is drawn as one."""
+MOST_TILES = 400
+"""Of a view whose composites are drawn: of a larger one, whose pictures would take the reading of
+a whole month, change alone is drawn, from the store's overviews."""
+MOST_READ = 4000
+"""Edge tiles and months that are read to count what lies inside of the area; of more, the share of
+a tile that lies inside is taken of its counts."""
 NOT_PROCESSED = "not_processed"
+SENSORS = {"s2_quality": "optical", "s1_quality": "radar"}
+SETTLED = (ChangeState.confirmed, ChangeState.high_confidence, ChangeState.finished)
+"""States that count as change; a provisional one may still be given up."""
 Counts = dict[str, int]
 
 
@@ -59,6 +71,19 @@ class View:
     def step(self) -> int:
         """Every which pixel is drawn."""
         return self.rows.step
+
+    @property
+    def vast(self) -> bool:
+        """Whether it is too large to read a month of it."""
+        return len(self.tiles) > MOST_TILES
+
+    @property
+    def inside_YX(self) -> Bool:
+        """Where its pixels lie in the area of interest."""
+        whole = self.job.spec.window().geobox(self.job.spec.lattice)
+        y, x = (slice(axis.start, axis[-1] + axis.step) for axis in (self.rows, self.columns))
+        box = whole[y, x]
+        return covered(self.job.spec.aoi, box if self.step == 1 else box.zoom_to(self.shape))
 
     @cached_property
     def extent_km(self) -> tuple[float, float, float, float]:
@@ -190,14 +215,45 @@ class Product:
             return None
 
     def picture(self, name: str, month: Month, view: View, band: str = "") -> NDArray[Any]:
-        """One variable, or one of its bands, of a month in a view: (y, x)."""
+        """One variable, or one of its bands, of a month in a view: (y, x).
+
+        From an overview where the view skips pixels and the store has one of the month.
+        """
         variable = self.layout.variable(name)
+        if (plane := self._overview(month, view)) is not None:
+            return self._seen_from_afar(plane, name, month, view)
         chosen = {variable.band_dim: variable.bands.index(band)} if band else {}
         image_YX = np.full(view.shape, variable.fill, variable.dtype)
         for task, source, target in self._seen(month, view):
             block = self.read(name, task, {**source, **chosen})
             if block is not None:
                 image_YX[target] = block
+        return image_YX
+
+    def _overview(self, month: Month, view: View) -> Plane | None:
+        """The coarsest overview of a month that is no coarser than a view."""
+        fine = [p for p in self._planes if p.level is not None and p.level.factor <= view.step]
+        there = [plane for plane in fine if month in plane.published()]
+        return there[-1] if there else None
+
+    @cached_property
+    def _planes(self) -> tuple[Plane, ...]:
+        path = self.job.store_path(self.stage)
+        return tuple(planes(path, self.layout)) if exists(path) else ()
+
+    def _seen_from_afar(self, plane: Plane, name: str, month: Month, view: View) -> NDArray[Any]:
+        factor = 1 if plane.level is None else plane.level.factor
+        rows, columns = (np.asarray(axis) // factor for axis in (view.rows, view.columns))
+        image_YX = np.empty(view.shape, self.layout.variable(name).dtype)
+        try:
+            for top in range(0, len(rows), STRIP):  # of a level much finer than the view, too
+                part = rows[top : top + STRIP]
+                y, x = slice(part[0], part[-1] + 1), slice(columns[0], columns[-1] + 1)
+                strip_YX = plane.one(name, month, y, x)
+                image_YX[top : top + STRIP] = strip_YX[np.ix_(part - part[0], columns - columns[0])]
+        except StoreError as err:
+            self.unreadable[f"overview {plane.group.name} of {self.stage}/{month}"] = str(err)
+            image_YX[:] = self.layout.variable(name).fill
         return image_YX
 
     def done(self, month: Month, view: View) -> Bool:
@@ -239,43 +295,47 @@ def days_since_1970(month: Month) -> int:
     return int(month.to_numpy().astype("datetime64[D]").astype(np.int64))
 
 
-def onset_of(layout: CubeSpec) -> str:
-    """The variable of a change store that says when a pixel became built up; empty: there is none.
-
-    Of a pair the month that explains the series best, looking back; else the one of the states.
-    """
-    names = {variable.name for variable in layout.variables}
-    return next((name for name in ("change_month", "first_month") if name in names), "")
-
-
 @dataclass
 class Tally:
     """Pixels of each code inside the area of interest, by stage, month and variable.
 
-    A tile that lies wholly inside has its counts in the receipt; those on the edge are read.
+    A tile that lies wholly inside has its counts in the receipt; those on the edge are read, unless
+    there are too many: then the share of a tile that lies inside is taken of its counts.
     """
 
     products: dict[Stage, Product]
     inside: int = 0
     """Pixels of the grid whose centre lies in the area."""
+    exact: bool = True
+    """Whether every tile on the edge was read."""
     codes: dict[tuple[Stage, Month, str], Counts] = field(default_factory=dict)
-    onset: dict[Month, dict[int, int]] = field(default_factory=dict)
-    """For each later month of a pair: days since 1970 to pixels that became built up."""
+    first: dict[Month, dict[int, int]] = field(default_factory=dict)
+    """Of the last month of a series: days since 1970 to pixels whose change counts by then."""
     undone: dict[tuple[Stage, Month], int] = field(default_factory=dict)
     """Pixels in tiles without a valid receipt."""
+    valid: dict[str, Float] = field(default_factory=dict)
+    """Share of valid pixels of each tile's part of the area, (tile, month), of ``optical`` and
+    ``radar``; NaN where a task is not done."""
+    _rows: dict[Tile, int] = field(default_factory=dict)
 
     def count(self, job: Job) -> Tally:
         """Go through every tile once."""
         grid, area = job.spec.lattice, job.spec.aoi
         polygon = area.to_crs(grid.crs)
         shapely.prepare(polygon)
+        shape = len(job.tiles), len(job.spec.period)
+        self.valid = {name: np.full(shape, np.nan, np.float32) for name in SENSORS.values()}
+        edge = sum(not polygon.covers(grid.geobox(t).extent.geom) for t in job.tiles)
+        self.exact = edge * len(job.spec.period) <= MOST_READ
+        self._rows = {tile: i for i, tile in enumerate(job.tiles)}
         for tile in job.tiles:
             mask_YX = _mask(area, polygon, job, tile)
             number = grid.tile_px**2 if mask_YX is None else int(mask_YX.sum())
             self.inside += number
             for product in self.products.values():
                 for month in product.layout.months:
-                    self._count(product, Task(product.stage, month, tile), mask_YX, number)
+                    task = Task(product.stage, month, tile)
+                    self._count(product, task, product.progress.receipt(task), mask_YX)
         return self
 
     def codes_of(self, stage: Stage, month: Month) -> Counts:
@@ -284,14 +344,24 @@ class Tally:
         counts = self.codes.get((stage, month, names[0]), {}) if names else {}
         return {name: n for name, n in counts.items() if n and name != NOT_PROCESSED}
 
-    def _count(self, product: Product, task: Task, mask_YX: Bool | None, number: int) -> None:
-        receipt = product.progress.receipt(task)
+    def _note_valid(self, job: Job, task: Task, sensor: str, counts: Counts) -> None:
+        if task.month in job.spec.period and (whole := sum(counts.values())):
+            place = self._rows[task.tile], job.spec.period.index(task.month)
+            self.valid[sensor][place] = counts.get("valid", 0) / whole
+
+    def _count(
+        self, product: Product, task: Task, receipt: Receipt | None, mask_YX: Bool | None
+    ) -> None:
+        px = product.job.spec.grid.tile
+        number = px**2 if mask_YX is None else int(mask_YX.sum())
         if receipt is None:
             at = task.stage, task.month
             self.undone[at] = self.undone.get(at, 0) + number
         for variable, names in _coded(product.layout):
             known = receipt.pixels.get(variable.name) if receipt else {NOT_PROCESSED: number}
-            if receipt and (mask_YX is not None or known is None):
+            if receipt and known is not None and mask_YX is not None and not self.exact:
+                known = {name: round(n * number / px**2) for name, n in known.items()}
+            elif receipt and (mask_YX is not None or known is None):
                 values = self._inside(product, variable.name, task, mask_YX)
                 found = _counted(values).items()
                 known = {names.get(value, "no_data"): n for value, n in found}
@@ -300,10 +370,25 @@ class Tally:
             for name, n in (known or {}).items():
                 name = NOT_PROCESSED if name == "outside" else name
                 place[name] = place.get(name, 0) + n
-        if receipt and product.stage is Stage.CHANGE and (name := onset_of(product.layout)):
-            values = self._inside(product, name, task, mask_YX)
-            days = self.onset.setdefault(task.month, {})
-            for day, n in _counted(values[values >= 0]).items():
+            if receipt and known and variable.name in SENSORS:
+                self._note_valid(product.job, task, SENSORS[variable.name], known)
+        if receipt and task.month == self._last_of_series(product):
+            self._count_months(product, task, mask_YX)
+
+    @staticmethod
+    def _last_of_series(product: Product) -> Month | None:
+        """The month whose every tile is read for when changes began, where they may all be read."""
+        job = product.job
+        series = product.stage is Stage.CHANGE and "urban" in job.cards
+        return job.spec.period.last if series and len(job.tiles) <= MOST_TILES else None
+
+    def _count_months(self, product: Product, task: Task, mask_YX: Bool | None) -> None:
+        """When the changes of a series began that count by now."""
+        values = self._inside(product, "first_month", task, mask_YX)
+        state = self._inside(product, "state", task, mask_YX)
+        if values.size == state.size:  # both read
+            days = self.first.setdefault(task.month, {})
+            for day, n in _counted(values[np.isin(state, SETTLED)]).items():
                 days[day] = days.get(day, 0) + n
 
     def _inside(

@@ -11,53 +11,26 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
-import numpy as np
 
-from cdscale import drift, kernels
+from cdscale import drift
 from cdscale.export import pictures
-from cdscale.export.facts import Change, Facts, gather
-from cdscale.export.pictures import BLUE, GREY, PURPLE, VERMILLION, Kind, Map
-from cdscale.export.reading import NOT_PROCESSED, Product, Tally, View, onset_of, views
-from cdscale.export.timeline import draw_timeline, spans
+from cdscale.export.atlas import Atlas
+from cdscale.export.charts import charts
+from cdscale.export.chips import PatchFacts, draw_chip
+from cdscale.export.estimates import FOLDER, Figure
+from cdscale.export.facts import gather
+from cdscale.export.largest import LEAST_PX
+from cdscale.export.outcome import outcome_of
+from cdscale.export.pictures import Map
+from cdscale.export.reading import SENSORS, Product, Tally, View, views
 from cdscale.grid import to_lon_lat
-from cdscale.kernels import Bool, Float
-from cdscale.months import Month
-from cdscale.progress import Progress, status_of, unpublished
+from cdscale.progress import Progress, unpublished
 from cdscale.spec.job import Job
 from cdscale.spec.task import Stage
 from cdscale.store import write_json, write_text
 
 MOST_LISTED = 50
 """Failures, or scenes set aside, that the page lists before it counts."""
-KINDS = {
-    "optical": {
-        "valid": ("valid", BLUE),
-        "cloud": ("cloud", GREY),
-        "no_scene": ("no scene", GREY),
-        "read_failed": ("read failed", VERMILLION),
-        NOT_PROCESSED: ("not processed", VERMILLION),
-    },
-    "radar": {
-        "valid": ("valid", BLUE),
-        "no_scene": ("no scene", GREY),
-        "read_failed": ("read failed", VERMILLION),
-        NOT_PROCESSED: ("not processed", VERMILLION),
-    },
-    "urban": {
-        "both_sensors": ("both sensors", BLUE),
-        "optical_reconstructed": ("optical reconstr.", PURPLE),
-        "radar_missing": ("optical only", BLUE),
-        "no_data": ("no data", GREY),
-        NOT_PROCESSED: ("not processed", VERMILLION),
-    },
-}
-"""What the completeness picture tells apart, by sensor."""
-ALWAYS = {
-    ("optical", "valid"), ("optical", "cloud"), ("optical", "no_scene"), ("optical", "read_failed"),
-    ("radar", "valid"),
-    ("urban", "both_sensors"), ("urban", "optical_reconstructed"), ("urban", "no_data"),
-}  # fmt: skip
-"""Columns that are there even where no pixel is of the kind."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +47,11 @@ class Picture:
         return f"report/{self.name}.png"
 
     @property
+    def width(self) -> int:
+        """On the page: it has two pixels for each, for fine screens and for print."""
+        return int.from_bytes(self.png[16:20], "big") // 2
+
+    @property
     def uri(self) -> str:
         """The picture itself, as an address."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
@@ -85,7 +63,30 @@ class Part:
 
     title: str
     note: str
+    overview: Picture | None
     pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report shows beside its facts."""
+
+    parts: tuple[Part, ...]
+    left_out: int
+    """Smaller parts of the area that are not drawn."""
+    chips: tuple[tuple[PatchFacts, Picture], ...]
+    patches: int
+    """In the parts that are drawn."""
+    charts: dict[str, Picture]
+
+    def every(self) -> Iterator[Picture]:
+        """All pictures."""
+        for part in self.parts:
+            yield from [part.overview] if part.overview else []
+        yield from (picture for _, picture in self.chips)
+        for part in self.parts:
+            yield from part.pictures
+        yield from self.charts.values()
 
 
 def write_report(progress: Progress, seconds: float) -> Path:
@@ -108,35 +109,75 @@ def write_report(progress: Progress, seconds: float) -> Path:
     OSError
         When the folder cannot be written.
     """
-    job = progress.job
-    drift.keep(job, drift.measure(progress))
+    job, folder = progress.job, progress.job.spec.folder
     products = {stage: Product(job, stage, progress) for stage in job.stages}
     tally = Tally(products).count(job)
     atlas = Atlas(job, products, tally)
-    drawn, left_out = views(job, progress)
-    parts = tuple(atlas.part(view, i, len(drawn)) for i, view in enumerate(drawn, 1))
-    facts = gather(job, progress, status_of(progress), tally, seconds)
-    charts = {picture.name: picture for picture in _charts(job, facts)}
-    if work := spans(job.spec.folder / "run" / "log.jsonl", seconds) if seconds else ():
-        png = draw_timeline(work)
-        charts["timeline"] = Picture("timeline", png, "Tasks of the last call, worker by worker")
+    atlas.outcome = outcome_of(job, tally)
+    page = _page(progress, atlas)
+    drifts = drift.measure(progress)
+    drift.keep(job, drifts)
+    facts = gather(progress, tally, drifts, seconds)
+    page.charts.update({n: Picture(n, png, alt) for n, png, alt in charts(job, facts, tally)})
+    _write_pictures(folder, list(page.every()))
     commands = list(_commands(job, progress, atlas))
-    folder = job.spec.folder
-    every = [*(picture for part in parts for picture in part.pictures), *charts.values()]
-    _write_pictures(folder, every)
     plain = {
         **facts.model_dump(mode="json"),
-        "pictures": [picture.path for picture in every],
-        "parts_not_drawn": left_out,
+        "patches": [patch.model_dump(mode="json") for patch, _ in page.chips],
+        "patches_in_all": page.patches,
+        "pictures": [picture.path for picture in page.every()],
+        "parts_not_drawn": page.left_out,
         "next": commands,
     }
     write_json(folder / "report.json", plain)
-    page = _template().render(
-        facts=facts, parts=parts, left_out=left_out, charts=charts, commands=commands,
-        shown=atlas.pair, most=MOST_LISTED,
+    text = _template().render(
+        facts=facts, page=page, commands=commands, shown=atlas.pair, most=MOST_LISTED,
+        least=LEAST_PX, seen=_seen(tally), polarisations=", ".join(job.spec.cube.s1_bands),
+        sample_command=_sample_command(job),
     )  # fmt: skip
-    write_text(folder / "report.html", page)
+    write_text(folder / "report.html", text)
     return folder / "report.html"
+
+
+def _page(progress: Progress, atlas: Atlas) -> Page:
+    """Maps and chips."""
+    drawn, left_out = views(progress.job, progress)
+    parts = tuple(_part(atlas, view, i, len(drawn)) for i, view in enumerate(drawn, 1))
+    chips, number = atlas.chips(drawn)
+    cube = atlas.products[Stage.COMPOSE]
+    shown = []
+    for chip in chips:
+        words = f"Patch {chip.facts.number}, {chip.before} and {chip.after}, change outlined"
+        png = draw_chip(chip, atlas.reflectance, cube)
+        shown.append((chip.facts, Picture(f"patch-{chip.facts.number}", png, words)))
+    return Page(parts, left_out, tuple(shown), number, {})
+
+
+def _part(atlas: Atlas, view: View, number: int, of: int) -> Part:
+    """Every map of one view."""
+    grid = view.job.spec.lattice
+    left, right, bottom, top = view.extent_km
+    lon, lat = to_lon_lat(500 * (left + right), 500 * (bottom + top), grid.crs)
+    drawn = f"Every {_ordinal(view.step)} pixel is drawn. " if view.step > 1 else ""
+    vast = "Composites of so large an area are not drawn. " if view.vast else ""
+    note = (
+        f"{right - left:.3g} × {top - bottom:.3g} km around longitude {lon:.4f}°, latitude "
+        f"{lat:.4f}°; grid north is up. {drawn}{vast}The thin line is the area of interest."
+    )
+    prefix = f"part{number}-" if of > 1 else ""
+
+    def picture(name: str, what: Map) -> Picture:
+        return Picture(f"{prefix}{name}", pictures.draw_map(view, what), what.title)
+
+    overview = atlas.overview(view)
+    maps = tuple(picture(name, what) for name, what in atlas.maps(view))
+    title = f"Part {number} of {of}" if of > 1 else ""
+    return Part(title, note, picture(*overview) if overview else None, maps)
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
 def _write_pictures(folder: Path, every: list[Picture]) -> None:
@@ -153,156 +194,6 @@ def _write_pictures(folder: Path, every: list[Picture]) -> None:
             path.unlink()
 
 
-# ---------------------------------------------------------------------------------------- maps
-
-
-class Atlas:
-    """The maps of a run: which months they show, and a place worth asking about."""
-
-    def __init__(self, job: Job, products: dict[Stage, Product], tally: Tally) -> None:
-        self.job = job
-        self.products = products
-        self.before, self.after = self._months(tally)
-        self.place = job.spec.aoi.geometry.representative_point().coords[0]
-        self._rank = 0
-
-    def _months(self, tally: Tally) -> tuple[Month, Month]:
-        """The latest pair that is there; else the first and last months with an optical image."""
-        pairs = self.job.pairs
-        if Stage.CHANGE in self.job.stages:
-            later = sorted(pairs) or list(self.job.months(Stage.CHANGE))
-            there = [m for m in later if tally.codes_of(Stage.CHANGE, m) or m in tally.onset]
-            after = (there or later)[-1]
-            return pairs.get(after, self.job.spec.period.first), after
-        period = list(self.job.spec.period)
-        seen = [m for m in period if tally.codes_of(Stage.COMPOSE, m).get("valid")]
-        return (seen or period)[0], (seen or period)[-1]
-
-    @property
-    def pair(self) -> dict[str, str]:
-        """The months that are shown."""
-        return {"before": str(self.before), "after": str(self.after)}
-
-    def part(self, view: View, number: int, of: int) -> Part:
-        """Every map of one view."""
-        grid = self.job.spec.lattice
-        left, right, bottom, top = view.extent_km
-        lon, lat = to_lon_lat(500 * (left + right), 500 * (bottom + top), grid.crs)
-        drawn = f"Every {_ordinal(view.step)} pixel is drawn. " if view.step > 1 else ""
-        note = (
-            f"{right - left:.3g} × {top - bottom:.3g} km around longitude {lon:.4f}°, latitude "
-            f"{lat:.4f}°; grid north is up. {drawn}The thin line is the area of interest."
-        )
-        prefix = f"part{number}-" if of > 1 else ""
-        maps = tuple(
-            Picture(f"{prefix}{name}", pictures.draw_map(view, what), what.title)
-            for name, what in self._maps(view)
-        )
-        return Part(f"Part {number} of {of}" if of > 1 else "", note, maps)
-
-    def _maps(self, view: View) -> Iterator[tuple[str, Map]]:
-        months = list(dict.fromkeys([self.before, self.after]))
-        cube = self.products[Stage.COMPOSE]
-        colours = pictures.stretch([self._reflectance(view, month) for month in months])
-        names = [", before", ", after"] if Stage.CHANGE in self.products else ["", ""]
-        for month, colour_YXC, name in zip(months, colours, names, strict=False):
-            quality_YX = cube.picture("s2_quality", month, view)
-            title = f"Sentinel-2 composite of {month}{name}"
-            yield f"composite-{month}", pictures.composite(title, colour_YXC, quality_YX)
-        self._place(view, np.asarray(np.isfinite(colours[-1]).all(axis=-1)), 1)
-        if Stage.MAP in self.products and "change" not in self.job.cards:
-            for month in months:
-                values_YX = self._probability(Stage.MAP, view, month)
-                title, label = f"Built-up land in {month}", "probability of built-up land"
-                yield f"urban-{month}", pictures.probability(title, values_YX, label)
-        if Stage.CHANGE in self.products:
-            last_YXC = np.where(np.isfinite(colours[-1]), colours[-1], colours[0])
-            yield from self._change(view, pictures.dimmed(last_YXC))
-
-    def _change(self, view: View, ground_YXC: Float) -> Iterator[tuple[str, Map]]:
-        product, span = self.products[Stage.CHANGE], f"{self.before} to {self.after}"
-        if "urban" in self.job.cards:
-            days_YX = product.picture(onset_of(product.layout), self.after, view)
-            months = list(self.job.spec.period.between(self.before, self.after))[1:]
-            self._place(view, days_YX >= 0, 2)
-            done_YX = product.done(self.after, view)
-            title = f"Month of change, {span}"
-            series = pictures.change_months(title, ground_YXC, days_YX, done_YX, months)
-        if card := self.job.cards.get("change"):
-            values_YX = self._probability(Stage.CHANGE, view, self.after)
-            codes_YX = product.picture("change", self.after, view)
-            if np.isfinite(values_YX).any():
-                self._place(view, values_YX == np.nanmax(values_YX), 3)
-            title = f"Probability of change, {span}"
-            yield "probability", pictures.probability(title, values_YX, "probability of change")
-            title = f"Change, {span} (probability ≥ {card.threshold:g})"
-            yield "change", pictures.classes(title, ground_YXC, codes_YX, card.classes)
-        if "urban" in self.job.cards:
-            yield "change-month", series
-
-    def _probability(self, stage: Stage, view: View, month: Month) -> Float:
-        return kernels.unpack_probability(self.products[stage].picture("probability", month, view))
-
-    def _reflectance(self, view: View, month: Month) -> Float:
-        """Red, green and blue of a month, NaN where there is none: (y, x, 3)."""
-        cube = self.products[Stage.COMPOSE]
-        variable = cube.layout.variable("s2")
-        true = ("B04", "B03", "B02")
-        bands = true if set(true) <= set(variable.bands) else (variable.bands * 3)[:3]
-        stored = np.stack([cube.picture("s2", month, view, band) for band in bands], axis=-1)
-        values = stored.astype(np.float32) * np.float32(variable.scale or 1)
-        return np.where(stored == variable.fill, np.float32(np.nan), values)
-
-    def _place(self, view: View, wanted_YX: Bool, rank: int) -> None:
-        """Remember the most central of these pixels, unless there is one as worth asking about."""
-        if rank <= self._rank or not wanted_YX.any():
-            return
-        rows, columns = np.nonzero(wanted_YX)
-        middle = np.hypot(rows - view.shape[0] / 2, columns - view.shape[1] / 2)
-        nearest = int(np.argmin(middle))
-        grid = self.job.spec.lattice
-        left, _, _, top = view.extent_km
-        x = 1000 * left + (columns[nearest] * view.step + 0.5) * grid.resolution
-        y = 1000 * top - (rows[nearest] * view.step + 0.5) * grid.resolution
-        self.place, self._rank = to_lon_lat(x, y, grid.crs), rank
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
-
-
-# -------------------------------------------------------------------------------------- charts
-
-
-def _charts(job: Job, facts: Facts) -> Iterator[Picture]:
-    months = list(job.spec.period)
-    kinds, keys = [], []
-    for sensor, names in KINDS.items():
-        if sensor not in facts.completeness[str(months[0])]:
-            continue
-        for key, (name, colour) in names.items():
-            there = any(month[sensor].get(key) for month in facts.completeness.values())
-            if there or (sensor, key) in ALWAYS:
-                kinds.append(Kind(sensor.capitalize(), name, colour))
-                keys.append((sensor, key))
-    share_MK = np.array(
-        [[facts.completeness[str(m)][s].get(k, 0.0) for s, k in keys] for m in months], np.float32
-    )
-    marked = {Month.parse(month) for month in facts.reconstructed}
-    png = pictures.draw_completeness(months, kinds, share_MK, marked)
-    yield Picture("completeness", png, "Share of the area of each kind of pixel, month by month")
-    for change in facts.changes:
-        if change.series_km2:
-            km2 = {Month.parse(month): area for month, area in change.series_km2.items()}
-            title = f"Area that became built up, by month, {_span(change)}"
-            yield Picture(f"km2-{change.month}", pictures.draw_months(km2), title)
-
-
-def _span(change: Change) -> str:
-    return f"{change.reference} to {change.month}"
-
-
 # ---------------------------------------------------------------------------------------- page
 
 
@@ -317,12 +208,37 @@ def _commands(job: Job, progress: Progress, atlas: Atlas) -> Iterator[str]:
             yield f"cdscale query point {store} --lon {lon} --lat {lat}{hidden}"
 
 
+def _sample_command(job: Job) -> str:
+    """What to type to draw a sample of the map of change."""
+    store = shlex.quote(str(job.store_path(Stage.CHANGE)))
+    sample = shlex.quote(str(job.spec.folder / FOLDER / "sample.csv"))
+    variable = "change" if job.pairs else "state"
+    return (
+        f"cdscale accuracy design {store} --variable {variable} --out {sample}\n"
+        f"cdscale accuracy estimate {sample}"
+    )
+
+
+def _seen(tally: Tally) -> dict[str, float]:
+    """Share of area and months with valid pixels, by sensor."""
+    shares = {}
+    for variable, sensor in SENSORS.items():
+        key = Stage.COMPOSE, variable
+        every = [c for (stage, _, name), c in tally.codes.items() if (stage, name) == key]
+        whole = sum(sum(counts.values()) for counts in every)
+        shares[sensor] = sum(counts.get("valid", 0) for counts in every) / max(whole, 1)
+    return shares
+
+
 def _template() -> jinja2.Template:
     source = resources.files("cdscale.export").joinpath("report.html.j2")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"share": _share, "km2": _km2, "duration": _duration, "whole": _whole}
+    environment.filters |= {
+        "share": _share, "km2": _km2, "duration": _duration, "whole": _whole, "figure": _figure,
+        "sig": lambda value: f"{value:.3g}",
+    }  # fmt: skip
     return environment.from_string(source.read_text(encoding="utf-8"))
 
 
@@ -337,7 +253,15 @@ def _whole(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
-def _km2(value: float) -> str:
+def _figure(figure: Figure) -> str:
+    if figure.value is None or figure.interval is None:
+        return "–"
+    return f"{figure.value:.3f} ± {figure.interval:.3f}"
+
+
+def _km2(value: float | None) -> str:
+    if value is None:
+        return "–"
     return f"{_whole(value) if value >= 1000 else f'{value:.4g}'} km²"
 
 
