@@ -12,6 +12,9 @@ corners, are the same object where their intersection over union is 0.25 or more
 partner at most, the best first. Labels are cut to where the map has data, events to the extent of
 the label. Beside them stand the figures of the pixels, as in ``benchmarks.oscd_cities``.
 
+The score itself has a ceiling, since labels lie on other grids: the label of Rennes in place of the
+map, through grid, events and back, has 89 of 92 objects and 2 more, and 0.978 of F1 by pixels.
+
 The shipped weights were trained on these cities: the figures say how events fare on known ground,
 not on new cities. ``--card`` takes networks that have not seen them.
 """
