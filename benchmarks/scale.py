@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, fields, replace
 
-from cdscale.spec.product import change_variables, cube_variables, urban_variables
+from cdscale.spec.product import cube_variables, urban_variables
 from cdscale.spec.run import S1_BANDS, S2_BANDS
 
 
@@ -35,6 +35,9 @@ class Rates:
     """Processor time of ``benchmarks.ingestion`` for 1.05 million pixels of a month,
     ``least_cloudy``, files on disk: 9.11 s."""
     packed: float = 0.7
+    states_bytes: float = 0.98
+    """Of a pixel and month, packed: every variable of the states on simulated region 401, 24 months
+    (``python -m benchmarks.states``), 22 bytes before."""
     """Bytes on disk for one of the layout: ``cdscale.plan.COMPRESSED``."""
     urban_flops: float = 31_296
     """For each pixel: torch's counter on ``urban-s1s2-sim``."""
@@ -123,12 +126,13 @@ class Month:
         layouts = {
             "cube": cube_variables(S2_BANDS, S1_BANDS),
             "urban": urban_variables(),
-            "change": change_variables(None, series=True),
         }
-        pair = 3  # probability, class, quality: a card is not needed to count them
         size = {name: sum(v.itemsize for v in found) for name, found in layouts.items()}
-        size["change"] += pair
-        return {n: self.mpx * 1e6 * bytes_ * self.rates.packed / 1e12 for n, bytes_ in size.items()}
+        # Probability, class, quality and month: a card is not needed to count them.
+        size["change"] = 7
+        packed = {name: bytes_ * self.rates.packed for name, bytes_ in size.items()}
+        packed["change"] += self.rates.states_bytes
+        return {name: self.mpx * 1e6 * bytes_ / 1e12 for name, bytes_ in packed.items()}
 
     @property
     def tasks(self) -> int:

@@ -42,6 +42,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from unittest import mock
@@ -82,7 +83,7 @@ class Region:
     """Index of the month of change, -1 for none."""
     km2: float
 
-    @property
+    @cached_property
     def probability_TYX(self) -> Float:
         """Unpacked, NaN where nothing is known."""
         return kernels.unpack_probability(self.stored_TYX)
@@ -146,6 +147,7 @@ class Watched:
 
 
 Way = Callable[[Region, float], Watched]
+_LEVELS: dict[str, Float] = {}
 
 
 def states(region: Region, contrast: float) -> Watched:
@@ -200,6 +202,8 @@ def _first_of(alarms_TYX: Bool, began_TYX: Months_YX | None = None) -> Watched:
 
 def levels(region: Region) -> Float:
     """Level of the land before each month, as the states keep it while nothing changes."""
+    if region.name in _LEVELS:
+        return _LEVELS[region.name]
     values_TYX, memory = region.probability_TYX, ChangeRules().memory
     level_TYX = np.empty_like(values_TYX)
     level_YX = values_TYX[0].copy()
@@ -208,7 +212,7 @@ def levels(region: Region) -> Float:
         begun_YX = value_YX >= np.maximum(THRESHOLD, level_YX + ChangeRules().contrast)
         moved_YX = np.where(np.isnan(level_YX), value_YX, level_YX + memory * (value_YX - level_YX))
         level_YX = np.where(begun_YX | np.isnan(value_YX), level_YX, moved_YX)
-    return level_TYX
+    return _LEVELS.setdefault(region.name, level_TYX)
 
 
 def cusum(region: Region, limit: float, *, own: bool = False) -> Watched:
@@ -244,11 +248,11 @@ def ewma(region: Region, limit: float, *, weight: float = 0.3, own: bool = False
     return _first_of(alarms & (values_TYX[0] < THRESHOLD), began)
 
 
-LIMITS = (*np.arange(0.05, 1, 0.05).round(2).tolist(), *np.arange(1, 6.1, 0.5).tolist())
-RISES = np.arange(0, 1, 0.05).round(2).tolist()
-MEANS = np.arange(0.1, 1, 0.025).round(3).tolist()
+LIMITS = (*np.arange(0.1, 1, 0.1).round(2).tolist(), 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+RISES = np.arange(0.1, 1, 0.05).round(2).tolist()
+MEANS = np.arange(0.2, 1, 0.05).round(2).tolist()
 WAYS: dict[str, tuple[Way, Sequence[float]]] = {
-    "states": (states, np.arange(0.1, 0.91, 0.05).round(2).tolist()),
+    "states": (states, np.arange(0.2, 0.81, 0.1).round(2).tolist()),
     "pair, each month": (pair_by_month, RISES),
     "pair, last month": (pair_of_ends, RISES),
     "CUSUM": (cusum, LIMITS),
