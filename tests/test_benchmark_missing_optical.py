@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,15 @@ import torch
 from benchmarks import missing_optical_oscd as bench
 from benchmarks.missing_optical_oscd import CONDITIONS, WAYS, Pixels, Place, Plan
 from cdscale.learn.losses import MissingOpticalRule
+from cdscale.learn.metrics import Curve
 from cdscale.models.ds_unet import DSUNet
-from cdscale.models.inputs import Pair, change_inputs
+from cdscale.models.inputs import Pair, PairMoments, change_inputs
 from cdscale.models.missing_optical_pair import MissingOpticalPair, both_seen
 from tests.miniature_roots import Miniatures, miniatures
 
 __all__ = ["miniatures"]
 
-SMALL = Plan(steps=2, width=2, batch=2, crop=32, bf16=False)
+SMALL = Plan(steps=2, width=2, batch=2, crop=32)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +98,46 @@ def test_terms_without_a_meaning_are_left_out() -> None:
     rule = MissingOpticalRule(phi=0.3)
     plan = replace(SMALL, loss=rule)
     assert plan.rule_of("reconstructed") == rule
-    assert [plan.rule_of(way).phi for way in ("zeros", "mean", "token")] == [0, 0, 0]
-    assert [plan.rule_of(way).simulated for way in ("zeros", "mean", "token")] == [0, 1, 1]
+    told = [plan.rule_of(way) for way in ("zeros", "zeros-after", "mean", "token")]
+    assert [(rule.phi, rule.simulated) for rule in told] == [(0, 0), (0, 0), (0, 1), (0, 1)]
+
+
+def test_zeros_of_the_missing_date_leave_the_other_one_to_be_seen(
+    cities: dict[str, Place],
+) -> None:
+    less, hidden = bench.withheld(cities["anvil"], "half", seed=1)
+    gone = torch.from_numpy(hidden)
+    s1 = less.s1[0]
+    pair = Pair(*(x[None] for x in (less.s2[0], less.s2[1], s1[0], s1[1])))
+    moments = PairMoments.of(pair, bench.RULE)
+    both = bench.inputs_of("zeros", pair, moments)
+    one = bench.inputs_of("zeros-after", pair, moments)
+    assert torch.equal(bench.optical_of("zeros", both)[0, 0], ~gone)
+    assert bench.optical_of("zeros-after", one).all()
+    assert not both[0][..., gone].any()
+    assert (one[0][0, :, gone] != 0).any(dim=0).all()
+    assert torch.equal(one[1], both[1])
+    assert not one[1][..., gone].any()
+    assert torch.equal(one[0][..., ~gone], both[0][..., ~gone])
+
+
+def test_thresholds_are_tuned_for_each_condition_on_the_middle_of_scenes(
+    cities: dict[str, Place],
+) -> None:
+    place = cities["anvil"]
+    middle = place.middle(32)
+    top, left = ((n - 32) // 2 for n in place.label.shape)
+    assert torch.equal(middle.label, place.label[top : top + 32, left : left + 32])
+    assert torch.equal(middle.s2, place.s2[..., top : top + 32, left : left + 32])
+    torch.manual_seed(1)
+    radar = bench.network_of("radar", place, 2).eval()
+    optical = bench.network_of("zeros", place, 2).eval()
+    assert len(set(bench.thresholds_of("radar", radar, [place]).values())) == 1
+    said = bench.probability("zeros", optical, place.without())
+    expected = Curve()
+    expected.add(said, place.label.numpy())
+    found = bench.thresholds_of("zeros", optical, [place])
+    assert found["missing"] == expected.best()[0]
 
 
 def test_the_whole_loss_is_that_of_its_terms(cities: dict[str, Place]) -> None:
@@ -108,7 +148,8 @@ def test_the_whole_loss_is_that_of_its_terms(cities: dict[str, Place]) -> None:
     label = (torch.rand(1, 16, 16) < 0.3).long()
 
     def cost(**terms: float) -> float:
-        return bench.loss_of(network, inputs, label, MissingOpticalRule(**terms)).item()
+        rule = MissingOpticalRule(**terms)
+        return bench.loss_of("reconstructed", network, inputs, label, rule).item()
 
     fused = cost(phi=0, simulated=0)
     assert cost(phi=0, simulated=1) > fused
@@ -122,15 +163,34 @@ def test_figures_are_those_of_all_pixels(cities: dict[str, Place]) -> None:
     said = np.array([0.9, 0.8, 0.2, 0.1], np.float32)
     true = np.array([True, False, True, False])
     hidden = np.array([False, False, True, True])
-    parts = [Pixels(said, true, said > 0.5, hidden)]
+    parts = [Pixels(said, true, said > 0.15, hidden)]
     whole = bench.pooled(parts * 2)
     assert whole["changed"] == 0.5
     assert (whole["f1"], whole["precision"], whole["recall"]) == (0.5, 0.5, 0.5)
+    assert whole["tuned"] == pytest.approx(0.8)
     assert whole["ap"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3, abs=1e-4)
     assert bench.pooled(parts, under=True)["f1"] == 0
     assert bench.pooled(parts, under=False)["f1"] == pytest.approx(2 / 3, abs=1e-4)
     told = bench.figures_of({"a": dict.fromkeys(CONDITIONS, parts[0])})
-    assert told["cities"]["a"]["half"] == {"f1": 0.5, "ap": whole["ap"]}
+    assert told["cities"]["a"]["half"] == {
+        "f1": 0.5, "tuned": 0.8, "ap": whole["ap"]
+    }  # fmt: skip
+
+
+def test_a_table_says_the_spread_over_seeds_and_the_share_of_radar_alone() -> None:
+    def one(seed: int, radar: float, zeros: float) -> dict[str, Any]:
+        ways = {
+            way: {c: dict.fromkeys(bench.FIGURES, x) for c in CONDITIONS}
+            for way, x in (("radar", radar), ("zeros", zeros))
+        }
+        return {"plan": {"seed": seed, "steps": 1}, "ways": ways}
+
+    head, _, radar, zeros = bench.table_of_seeds([one(0, 0.4, 0.1), one(1, 0.2, 0.1)]).split("\n")
+    assert head.count("|") == zeros.count("|") == 14
+    assert radar.startswith("| radar | 0.300 ± 0.141 |")
+    assert radar.endswith("| 1.000 ± 0.000 |")
+    assert zeros.startswith("| zeros | 0.100 ± 0.000 |")
+    assert zeros.endswith("| 0.375 ± 0.177 |")
 
 
 def test_folds_hold_out_every_city_once() -> None:
@@ -147,7 +207,7 @@ def test_the_whole_benchmark_writes_its_figures(
     monkeypatch.setattr(bench, "DATA", miniatures["oscd"])
     monkeypatch.setattr(bench, "FOLDS", 2)
     out = tmp_path / "found.json"
-    words = f"{out} --steps 1 --width 2 --crop 32 --way zeros --float32".split()
+    words = f"{out} --steps 1 --width 2 --crop 32 --way zeros".split()
     monkeypatch.setattr(sys, "argv", ["missing_optical_oscd", *words])
     threads = torch.get_num_threads()
     bench.main()
