@@ -1,12 +1,14 @@
 """Metric-CD beside IRMAD on the OSCD cities that have labels.
 
-    python -m benchmarks.metric_cd_oscd [--mode MODE ...] [--blocks N] [--iterations N] [CITY ...]
+    python -m benchmarks.metric_cd_oscd [--mode MODE ...] [--blocks N] [--iterations N] [--middle N]
+        [CITY ...]
 
 Red, green and blue (B04, B03, B02), date 1 against date 2, the scene in one tile; features of the
 filter bank, or of VGG-16 with ``--weights``. No label takes part in any map: they are read to score
 the finished ones. For each city and method: the area under the ROC curve of the score, the share of
-the scene that is marked, and F1; then their means over cities. W. G. C. Bandara and V. M. Patel
-state an area of 0.937 for Metric-CD with 32 blocks, and of 0.864 for IRMAD, over the ten test
+the scene that is marked, and F1; then their means over cities, and the largest share. ``--middle``
+takes the central pixels of each city alone, N a side, for both methods. W. G. C. Bandara and V. M.
+Patel state an area of 0.937 for Metric-CD with 32 blocks, and of 0.864 for IRMAD, over the ten test
 cities. Without a city, all fourteen that have labels.
 """
 
@@ -16,6 +18,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -70,6 +73,17 @@ def by_metric_cd(city: oscd.City, recipe: MetricCd, weights: Path | None) -> Fig
     return figures(found.probability_YX, found.change_YX, city, since)
 
 
+def middle_of(city: oscd.City, side: int) -> oscd.City:
+    """Its central part, without radar; 0: all of it."""
+    if not side or city.label is None:
+        return city
+    height, width = city.label.shape
+    top, left = (max(0, (n - side) // 2) for n in (height, width))
+    part = (..., slice(top, top + side), slice(left, left + side))
+    before, after, label = (x[part] for x in (city.s2_before, city.s2_after, city.label))
+    return replace(city, s2_before=before, s2_after=after, label=label, orbits=())
+
+
 def main() -> None:
     """Score the modes and cities that the command line names, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -77,6 +91,7 @@ def main() -> None:
     parser.add_argument("--mode", nargs="+", choices=list(RECIPES), default=["centred"])
     parser.add_argument("--blocks", type=int, default=16)
     parser.add_argument("--iterations", type=int, default=80)
+    parser.add_argument("--middle", type=int, default=0, help="pixels a side; 0: whole cities")
     parser.add_argument("--rate", type=float, help="of Adam; by default that of the mode")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, help="of VGG-16; without, the filter bank")
@@ -90,7 +105,7 @@ def main() -> None:
         told["rate"] = options.rate
     found: dict[str, list[Figures]] = {name: [] for name in (IRMAD, *options.mode)}
     for place in options.cities or oscd.CITIES["train"]:
-        city = oscd.read_city(DATA, place, oscd.RGB)
+        city = middle_of(oscd.read_city(DATA, place, oscd.RGB), options.middle)
         for name, rows in found.items():
             if name == IRMAD:
                 rows.append(by_irmad(city))
@@ -99,10 +114,14 @@ def main() -> None:
                 rows.append(by_metric_cd(city, recipe, options.weights))
             record = {key: round(value, 3) for key, value in rows[-1]._asdict().items()}
             print(json.dumps({"city": place, "method": name, **record}), flush=True)
-    print(f"\n{'method':12} {'AUC':>6} {'marked':>7} {'F1':>6} {'s':>7}")
+    print(f"\n{'method':12} {'AUC':>6} {'marked':>7} {'most':>6} {'F1':>6} {'s':>7}")
     for name, rows in found.items():
         mean = Figures(*(fmean(column) for column in zip(*rows, strict=True)))
-        print(f"{name:12} {mean.auc:6.3f} {mean.marked:7.3f} {mean.f1:6.3f} {mean.seconds:7.1f}")
+        most = max(one.marked for one in rows)
+        print(
+            f"{name:12} {mean.auc:6.3f} {mean.marked:7.3f} {most:6.3f} {mean.f1:6.3f}"
+            f" {mean.seconds:7.1f}"
+        )
 
 
 if __name__ == "__main__":
