@@ -35,7 +35,7 @@ from cdscale.models.hrscd import SemanticChange
 from cdscale.models.transitions import HRSCD
 from cdscale.spec.card import Normalisation
 from tests.commands import OK, Cli, refused
-from tests.learning import MARGIN, share_left
+from tests.learning import GAIN, MARGIN, learned
 from tests.miniature_roots import Miniatures
 from tests.miniature_roots import miniatures as miniatures
 from tests.regions import write_card
@@ -114,7 +114,9 @@ def test_every_recipe_learns(name: str, roots: dict[str, Path]) -> None:
         options["widths"] = (8, 8, 8, 8, 8)
     network = recipe.network.model_copy(update={"options": options})
     recipe = recipe.model_copy(update={"network": network})
-    assert share_left(recipe, roots[recipe.data]) < MARGIN
+    found = learned(recipe, roots[recipe.data])
+    assert found.left < MARGIN
+    assert found.gained > GAIN
 
 
 @pytest.mark.parametrize("name", shipped("images"))

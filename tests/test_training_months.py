@@ -41,7 +41,7 @@ from cdscale.models.radar_unet import RadarUNet
 from cdscale.spec.card import Normalisation
 from cdscale.spec.cube import SensorQuality
 from cdscale.testing.miniatures.painting import sign
-from tests.learning import MARGIN, share_left
+from tests.learning import GAIN, MARGIN, learned
 from tests.miniature_roots import Miniatures, miniatures
 
 __all__ = ["miniatures"]
@@ -92,7 +92,9 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("name", shipped("month"))
 def test_every_recipe_learns(name: str, root: Path) -> None:
     recipe = small(name)
-    assert share_left(recipe, root) < MARGIN
+    found = learned(recipe, root)
+    assert found.left < MARGIN
+    assert found.gained > GAIN
 
 
 @pytest.mark.parametrize("name", shipped("month"))
