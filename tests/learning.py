@@ -80,9 +80,9 @@ def precision(module: Training, batch: tuple[Tensor, ...]) -> float:
     for logits_BCYX, label_BYX in answers:
         counted = label_BYX != IGNORED
         said = logits_BCYX.float()
+        classes: tuple[int, ...] = (1,)
         if said.shape[1] <= 2:
             said = said[:, -1:] - (said[:, :1] if said.shape[1] == 2 else 0)
-            classes = (1,)
         else:
             said, classes = said.softmax(dim=1), tuple(range(said.shape[1]))
         for at, number in enumerate(classes):
