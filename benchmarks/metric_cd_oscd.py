@@ -80,8 +80,8 @@ def middle_of(city: oscd.City, side: int) -> oscd.City:
     height, width = city.label.shape
     top, left = (max(0, (n - side) // 2) for n in (height, width))
     part = (..., slice(top, top + side), slice(left, left + side))
-    before, after, label = (x[part] for x in (city.s2_before, city.s2_after, city.label))
-    return replace(city, s2_before=before, s2_after=after, label=label, orbits=())
+    before, after = city.s2_before[part], city.s2_after[part]
+    return replace(city, s2_before=before, s2_after=after, label=city.label[part], orbits=())
 
 
 def main() -> None:
