@@ -81,6 +81,8 @@ class Region:
     quality_TYX: UInt8
     truth_YX: Months_YX
     """Index of the month of change, -1 for none."""
+    built_TYX: Float
+    """Share of each pixel that is built up."""
     km2: float
 
     @cached_property
@@ -117,7 +119,8 @@ def mapped(work: Path, seed: int, size: int, *, clear: bool) -> Region:
         for stage in (Stage.COMPOSE, Stage.MAP):
             for task, mark in progress.Progress.of(job).agenda(stage).ready.items():
                 perform(task, job, mark)
-    truth = simulate.truth(region, spec.window().geobox(spec.lattice)).change_month.values
+    reference = simulate.truth(region, spec.window().geobox(spec.lattice))
+    truth = reference.change_month.values
     days = PERIOD.to_numpy().astype("datetime64[D]").astype(np.int64)
     with open_dataset(job.store_path(Stage.MAP)) as urban:
         return Region(
@@ -125,6 +128,7 @@ def mapped(work: Path, seed: int, size: int, *, clear: bool) -> Region:
             stored_TYX=kernels.pack_probability(urban.probability.values),
             quality_TYX=urban.quality.values.astype(np.uint8),
             truth_YX=np.where(truth < 0, -1, np.searchsorted(days, truth)),
+            built_TYX=reference.built_up_fraction.values,
             km2=truth.size * (spec.grid.resolution / 1000) ** 2,
         )
 
@@ -340,6 +344,26 @@ def compare(regions: Sequence[Region]) -> dict[str, dict[str, object]]:
     return found
 
 
+def mistaken(regions: Sequence[Region]) -> dict[str, int]:
+    """Pixels that the states confirm by default and that do not change: what they are."""
+    counts: dict[str, int] = {}
+    for region in regions:
+        said = states(region, ChangeRules().contrast)
+        wrong_YX = said.alarms_TYX.any(axis=0) & (region.truth_YX < 0)
+        most_YX = region.built_TYX.max(axis=0)
+        first_YX = region.built_TYX[0] >= 0.5
+        kinds = {
+            "all": wrong_YX,
+            "without any building": wrong_YX & (most_YX == 0),
+            "less than half built up": wrong_YX & (most_YX > 0) & ~first_YX,
+            "built up from the first": wrong_YX & first_YX,
+            "still confirmed at the end": wrong_YX & said.changed_YX,
+        }
+        for kind, where_YX in kinds.items():
+            counts[kind] = counts.get(kind, 0) + int(where_YX.sum())
+    return counts
+
+
 def show(title: str, found: dict[str, dict[str, object]]) -> None:
     """Print the table."""
     print(f"\n{title}")
@@ -375,6 +399,8 @@ def main() -> None:
     seeds = ", ".join(map(str, options.seeds))
     sky = "without clouds" if options.clear else "with clouds"
     show(f"SIMULATED regions {seeds}, {options.size} px, {PERIOD}, {sky}", found)
+    wrong = mistaken(regions)
+    print("wrongly confirmed:", ", ".join(f"{number} {kind}" for kind, number in wrong.items()))
     rebuilt = [float((r.quality_TYX == UrbanQuality.optical_reconstructed).mean()) for r in regions]
     record = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -385,6 +411,7 @@ def main() -> None:
         "sky": sky,
         "optical reconstructed": [round(share, 4) for share in rebuilt],
         "changed pixels": [int((r.truth_YX >= 0).sum()) for r in regions],
+        "wrongly confirmed by the states": wrong,
         "ways": found,
     }
     known = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}

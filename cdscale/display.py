@@ -313,7 +313,7 @@ def show_next(spec_file: Path, spec: RunSpec) -> None:
 What was made, in {folder}:
   cube.zarr     monthly Sentinel-1/2 composites       xarray.open_zarr("{folder}/cube.zarr")
   urban.zarr    monthly urban probability, and whether it rests on optical data or on radar alone
-  change.zarr   change since the first month, and the month in which it came
+  change.zarr   states of change month by month, and change between the first and last month
   report.html   what was found, with pictures
 
 Ask it:

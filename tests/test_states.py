@@ -13,8 +13,13 @@ from numpy.typing import NDArray
 from cdscale import kernels
 from cdscale.errors import SpecError
 from cdscale.kernels import NO_DAY, Sight, States, advance, tell
+from cdscale.months import Month
 from cdscale.spec.changes import ChangeRules
 from cdscale.spec.cube import ChangeFlag, ChangeState, LandClass, UrbanQuality
+from cdscale.spec.job import STORES
+from cdscale.spec.task import Stage
+from cdscale.store import open_store, read_job
+from tests.regions import SmallRun
 
 S = ChangeState
 SHAPE = (5, 8)
@@ -253,6 +258,39 @@ def test_counts_stop_at_what_a_byte_holds() -> None:
 def test_rules_that_do_not_go_together_are_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(SpecError, match=said):
         ChangeRules.check(fields, where="spec.yaml: changes")
+
+
+def test_the_store_holds_what_the_series_says(small_run: SmallRun) -> None:
+    """A run's states are those of its maps, taken month by month, from nothing else."""
+    job = read_job(small_run.output / "run")
+    urban, change = (
+        open_store(small_run.output / STORES[stage], job.layouts[stage])
+        for stage in (Stage.MAP, Stage.CHANGE)
+    )
+    threshold = job.cards["urban"].threshold
+    for tile in job.tiles:
+        states = States.begin((128, 128))
+        for month in job.spec.period:
+            reference = job.pairs.get(month)
+            sight = Sight(
+                day=day_of(month),
+                probability_YX=urban.read("probability", tile, month),
+                quality_YX=urban.read("quality", tile, month),
+                threshold=threshold,
+                pair_YX=change.read("change", tile, month) == 1 if reference else None,
+                pair_day=day_of(reference) if reference else NO_DAY,
+            )
+            states, flags = advance(states, sight, job.spec.changes)
+            expected: dict[str, NDArray[Any]] = {**states.parts(), **tell(states), "flags": flags}
+            for name, part in expected.items():
+                np.testing.assert_array_equal(change.read(name, tile, month), part, err_msg=name)
+            if not reference:  # a month that the pair network does not look at
+                assert (change.read("probability", tile, month) == 255).all()
+                assert (change.read("change_month", tile, month) == -1).all()
+
+
+def day_of(month: Month) -> int:
+    return int(month.to_numpy().astype("datetime64[D]").astype(np.int64))
 
 
 def test_types_are_those_of_the_store() -> None:
