@@ -136,14 +136,15 @@ def measure(progress: Progress) -> tuple[Drift, ...]:
 
 
 def keep(job: Job, found: tuple[Drift, ...]) -> None:
-    """Write them beside the run.
+    """Write them beside the run, unless they stand there already.
 
     Raises
     ------
     OSError
         When the folder cannot be written.
     """
-    write_json(drift_path(job), Drifts(drifts=found).model_dump(mode="json"))
+    if kept(job) != found or not drift_path(job).exists():
+        write_json(drift_path(job), Drifts(drifts=found).model_dump(mode="json"))
 
 
 def kept(job: Job) -> tuple[Drift, ...]:

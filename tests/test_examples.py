@@ -98,7 +98,7 @@ def test_flanders_plans_on_its_real_scenes(
     assert found.month_count == 28
     assert found.scenes["s2"] > 28
     assert found.scenes["s1"] > 28
-    assert found.stages["change"].tasks == 2 * found.tiles
+    assert found.stages["change"].tasks == 28 * found.tiles
     assert found.stages["compose"].tasks == 28 * found.tiles
     assert 2 <= found.tiles <= 8
     assert list(tmp_path.glob("run")) == []

@@ -21,7 +21,7 @@ from cdscale.run import execute, prepared
 from tests.regions import SmallRun, alive, descendants, products
 from tests.test_run import Log
 
-TASKS = 10
+TASKS = 12
 SOON = 60.0
 """Seconds in which anything here happens, on a loaded machine."""
 STOPPED = 130

@@ -35,6 +35,8 @@ def test_a_lazy_map_is_what_the_run_wrote(small_run: SmallRun, cube: xr.Dataset,
         found = cdscale.predict(cube, card(small_run, task))
         assert found.probability.chunks is not None
     written = open_dataset(small_run.output / f"{task}.zarr")
+    if task == "change":  # the other months are of the series alone
+        written = written.sel(month=found.month)
     with dask.config.set(scheduler="synchronous"):
         for name in set(found.data_vars):
             np.testing.assert_array_equal(
