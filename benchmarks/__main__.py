@@ -32,15 +32,17 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="pixels along a side of a tile")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    answers = []
     unknown = set(options.names) - set(PROBLEMS)
     if unknown:
         parser.error(f"no problem {', '.join(sorted(unknown))}; there are {', '.join(PROBLEMS)}")
+    answers = []
+    print("| problem | ratio | goal | of what | figures |\n|---|---|---|---|---|", flush=True)
     for name in options.names or PROBLEMS:
         answer = PROBLEMS[name].ask(options.size, options.rounds)
         answers.append(asdict(answer))
         figures = ", ".join(f"{key} {value:.4g}" for key, value in answer.figures.items())
-        print(f"{name:16} {answer.ratio:7.3f}  {answer.question} ({figures})", flush=True)
+        cells = name, f"{answer.ratio:.3f}", answer.goal, answer.question, figures
+        print(f"| {' | '.join(cells)} |", flush=True)
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
     record = {

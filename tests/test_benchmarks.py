@@ -6,23 +6,23 @@ import math
 
 import pytest
 
-from benchmarks.problems import PROBLEMS, in_turn
+from benchmarks.problems import SMALL, in_turn
 from cdscale import models
 from cdscale.errors import ModelError
 
 
-@pytest.mark.parametrize("name", sorted(PROBLEMS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_problem_answers_with_a_ratio(name: str) -> None:
     if name == "TiledPrediction":
         try:
             models.load(models.load_card("change-s1s2-oscd"))
         except ModelError as err:
             pytest.skip(str(err))
-    answer = PROBLEMS[name].ask(128, 1)
+    answer = SMALL[name].ask(128, 1)
     assert answer.problem == name
     assert math.isfinite(answer.ratio)
     assert answer.ratio > 0
-    assert all(value > 0 for value in answer.figures.values())
+    assert all(math.isfinite(value) for value in answer.figures.values())
 
 
 def test_ways_take_turns_and_the_first_turn_does_not_count() -> None:
