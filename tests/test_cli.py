@@ -349,6 +349,12 @@ def test_no_store(cdscale: Cli, tmp_path: Path) -> None:
     refused(cdscale("query", "point", tmp_path, *place), "there is no Zarr store at")
     (tmp_path / "file").write_text("text")
     refused(cdscale("query", "point", tmp_path / "file", *place), "there is no Zarr store at")
+    (tmp_path / "run" / "urban.zarr").mkdir(parents=True)
+    refused(cdscale("query", "point", tmp_path / "run", *place), "It holds urban.zarr: name one")
+    refused(
+        cdscale("export", "cog", tmp_path / "run", "--out", tmp_path),
+        "It holds urban.zarr: name one",
+    )
     zarr.open_group(tmp_path / "other.zarr", mode="w")
     refused(cdscale("query", "point", tmp_path / "other.zarr", *place), "not a store of cdscale")
     zarr.create_array(tmp_path / "array.zarr", shape=(1,), dtype="u1")

@@ -28,6 +28,7 @@ from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.spec.overview import geozarr_attributes
 from cdscale.store.ledger import flush
 from cdscale.store.opening import making
+from cdscale.store.places import no_store
 
 MONTHS_IN_CHUNK = 1024
 """Of a coordinate along the months: always one chunk, so that growing changes no chunk's place."""
@@ -84,9 +85,7 @@ def open_group(path: Path, *, mode: Any) -> Any:
     try:
         return zarr.open_group(path, mode=mode, zarr_format=3)
     except (FileNotFoundError, ValueError, NotADirectoryError):
-        raise StoreError(
-            explain(f"there is no Zarr store at {path}", do="Check the path, or run first.")
-        ) from None
+        raise no_store(path) from None
     except PermissionError as err:
         raise StoreError(explain(f"{path} may not be opened: {err.strerror}")) from None
 

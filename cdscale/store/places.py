@@ -51,6 +51,18 @@ class Place(Protocol):
         """The same as text."""
 
 
+def no_store(place: Place) -> StoreError:
+    """The error for a place without a store; in a folder of stores, a run's, it names them."""
+    said = f"there is no Zarr store at {place}"
+    try:
+        inside = sorted(p.name for p in Path(str(place)).iterdir() if p.suffix == ".zarr")
+    except OSError:
+        inside = []
+    if inside:
+        return StoreError(explain(said, do=f"It holds {', '.join(inside)}: name one of them."))
+    return StoreError(explain(said, do="Check the path, or run first."))
+
+
 def find(text: str | Path) -> Place:
     """Where a store lies that a user names: ``s3://BUCKET/PREFIX``, or a path.
 

@@ -26,7 +26,7 @@ from cdscale.errors import StoreError, explain
 from cdscale.months import Month
 from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.store.fetching import Fetch, File, Span, fetch_of, merged
-from cdscale.store.places import Place
+from cdscale.store.places import Place, no_store
 
 NOT_THERE = 2**64 - 1
 """Offset and length of a chunk of nothing but fill, which takes no place in a shard."""
@@ -183,9 +183,7 @@ def open_source(place: Place, fetch: Fetch | None = None) -> Source:
             raise FileNotFoundError
         data = json.loads(file.whole())
     except (FileNotFoundError, IsADirectoryError):
-        raise StoreError(
-            explain(f"there is no Zarr store at {place}", do="Check the path, or run first.")
-        ) from None
+        raise no_store(place) from None
     except PermissionError as err:
         raise StoreError(explain(f"{place} may not be opened: {err.strerror}")) from None
     except ValueError:
