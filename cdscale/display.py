@@ -256,11 +256,12 @@ def show_evidence(told: dict[str, Any], *, as_json: bool) -> None:
         out.print(f"- {escape(sentence)}", soft_wrap=True)
     for month in told["months"]:
         out.print(f"[bold]{month['month']}[/]")
-        for name in ("optical", "radar"):
+        for name, what in (("optical", "reflectance"), ("radar", "dB")):
             seen = month[name]
-            values = seen.get("reflectance" if name == "optical" else "dB") or {}
+            values = ", ".join(f"{band} {_text(v)}" for band, v in (seen.get(what) or {}).items())
             quality = seen.get("quality") or "no cube beside the store"
-            out.print(f"  {name}: {quality}; {escape(_text(values))}", soft_wrap=True)
+            told_too = f"; {what}: {values}" if values else ""
+            out.print(f"  {name}: {quality}{escape(told_too)}", soft_wrap=True)
             for scene in seen["scenes"]:
                 shown = ", shown" if scene.get("shown") else ""
                 line = f"{scene['time']} {scene['id']} ({scene.get('tile', '')}{shown})"
