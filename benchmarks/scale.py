@@ -48,7 +48,7 @@ class Rates:
     change_halo: float = (896 / 512) ** 2
     """The same with halos of 192."""
     urban_core_s_per_mpx: float = 1.2
-    """Of the network, halo included: ``cdscale.plan.SECONDS_PER_MPX``."""
+    """Of the network, halo included: ``cdscale.plan.pricing.SECONDS_PER_MPX``."""
     change_core_s_per_mpx: float = 7 * 6.0
     """The same, seven members."""
     gpu_tflops: float = 20

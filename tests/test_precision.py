@@ -92,7 +92,7 @@ def test_a_map_in_another_precision_is_another_map(
 def test_a_job_is_not_frozen_in_a_precision_that_its_card_does_not_speak_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_card", lambda name: CARDS["urban"])
+    monkeypatch.setattr("cdscale.plan.freezing._card", lambda name: CARDS["urban"])
     monkeypatch.setattr(scenes, "search", lambda spec: pytest.fail("it searched"))
     choice = {"card": "tiny-urban", "precision": "bfloat16"}
     with pytest.raises(ModelError, match="may not map in bfloat16"):

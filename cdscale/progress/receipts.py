@@ -1,4 +1,4 @@
-"""How far a run is, as its receipts tell: what is done, can start, waits, or failed and why."""
+"""What the receipts of a run say: which tasks are done, can start, wait, or failed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdscale.errors import SpecError, explain
-from cdscale.grid import Tile
-from cdscale.months import Month, Months
-from cdscale.spec.base import Frozen, fingerprint
+from cdscale.months import Month
+from cdscale.progress.selection import EVERYTHING, Selection
+from cdscale.spec.base import fingerprint
 from cdscale.spec.job import Job
 from cdscale.spec.task import STAGE_VERSION, Receipt, Stage, Task
-from cdscale.store import Ledger, Store, exists, read_spec
+from cdscale.store import Ledger, exists
 
 DECIDING = {
     "family",
@@ -32,66 +31,6 @@ DECIDING = {
     "threshold",
 }
 """Fields of a card that decide pixels; the others tell people about it."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which tasks of a run are wanted; without anything said, all that are not done."""
-
-    months: frozenset[Month] = frozenset()
-    """None: every month."""
-    tiles: frozenset[Tile] = frozenset()
-    """None: every tile."""
-    redo: bool = False
-    """Do them again although they are done."""
-    tasks: frozenset[Task] | None = None
-    """Every task of these months and tiles, or these alone."""
-    retry_failed: bool = False
-    """Of these only what was tried and failed, or was done without some scenes; and what is made
-    from it, wherever that lies."""
-
-    def names(self, task: Task) -> bool:
-        """Whether a task is among the months and tiles, and the tasks."""
-        return (
-            (not self.months or task.month in self.months)
-            and (not self.tiles or task.tile in self.tiles)
-            and (self.tasks is None or task in self.tasks)
-        )
-
-    @property
-    def whole(self) -> bool:
-        """Whether it leaves nothing out."""
-        return self.tasks is None and not (self.months or self.tiles or self.retry_failed)
-
-    def check(self, job: Job) -> None:
-        """Refuse what is not part of a run.
-
-        Raises
-        ------
-        SpecError
-            Naming the months or tiles that the run does not have.
-        """
-        period = frozenset(job.spec.period)
-        if foreign := self.months - period:
-            raise SpecError(
-                explain(
-                    "the selection names months that the run does not have",
-                    expected=f"months of {job.spec.period}",
-                    got=str(Months.of(foreign)),
-                )
-            )
-        if unknown := self.tiles.difference(job.tiles):
-            raise SpecError(
-                explain(
-                    "the selection names tiles that the run does not have",
-                    expected=f"tiles that the area touches, {len(job.tiles)} from {job.tiles[0]} "
-                    f"to {job.tiles[-1]}",
-                    got=", ".join(map(str, sorted(unknown))),
-                )
-            )
-
-
-EVERYTHING = Selection()
 
 
 @dataclass(frozen=True)
@@ -402,81 +341,3 @@ class Progress:
         """Whether every task of the selection is done."""
         agendas = (self.agenda(stage) for stage in self.job.stages)
         return all(not agenda.ready and not agenda.waiting for agenda in agendas)
-
-
-class StageStatus(Frozen):
-    """One stage of a run."""
-
-    tasks: int
-    done: int
-    missing: tuple[str, ...]
-    """Tasks that have not been done."""
-    failed: dict[str, str]
-    """Of these, the ones that were tried, and why they failed."""
-    incomplete: dict[str, dict[str, str]]
-    """Tasks that were done without some scenes, and why those could not be read."""
-    unpublished: tuple[str, ...]
-    """Months of the store that readers do not get yet, those of other runs among them."""
-    pixels: dict[str, dict[str, dict[str, int]]]
-    """For each month and quality variable, pixels of each code."""
-
-
-class Status(Frozen):
-    """What a run has done, what is missing, and why."""
-
-    name: str
-    output: str
-    complete: bool
-    set_aside: dict[str, str]
-    """Items that the catalogue returned and that are not used, and why."""
-    stages: dict[str, StageStatus]
-
-
-def status(job: Job) -> Status:
-    """Where a run stands."""
-    return status_of(Progress.of(job))
-
-
-def status_of(progress: Progress) -> Status:
-    """Where a run stands, from receipts that have been read already."""
-    job = progress.job
-    stages = {str(stage): _stage_status(progress, stage) for stage in job.stages}
-    return Status(
-        name=job.spec.name,
-        output=str(job.spec.folder),
-        complete=all(part.done == part.tasks for part in stages.values()),
-        set_aside={item.id: item.reason for item in job.scenes.set_aside},
-        stages=stages,
-    )
-
-
-def unpublished(job: Job, stage: Stage) -> tuple[Month, ...]:
-    """Months of a stage's store that readers do not get yet."""
-    path = job.store_path(stage)
-    if not exists(path):
-        return job.months(stage)
-    store = Store(path, read_spec(path))
-    published = set(store.published())
-    return tuple(month for month in store.spec.months if month not in published)
-
-
-def _stage_status(progress: Progress, stage: Stage) -> StageStatus:
-    tasks = progress.job.tasks(stage)
-    receipts = {task: progress.receipt(task) for task in tasks}
-    missing = [task for task, receipt in receipts.items() if receipt is None]
-    reasons = {task: progress.ledger.failure(task) for task in missing}
-    pixels: dict[str, dict[str, dict[str, int]]] = {}
-    for task, receipt in receipts.items():
-        for variable, counts in (receipt.pixels if receipt else {}).items():
-            month = pixels.setdefault(str(task.month), {}).setdefault(variable, {})
-            for code, number in counts.items():
-                month[code] = month.get(code, 0) + number
-    return StageStatus(
-        tasks=len(tasks),
-        done=sum(r is not None and r.complete for r in receipts.values()),
-        missing=tuple(str(task) for task in missing),
-        failed={str(task): reason for task, reason in reasons.items() if reason},
-        incomplete={str(t): r.failed for t, r in receipts.items() if r and not r.complete},
-        unpublished=tuple(map(str, unpublished(progress.job, stage))),
-        pixels=pixels,
-    )
