@@ -277,8 +277,9 @@ def _lay_out(path: Path, spec: CubeSpec) -> None:
 
 
 def _make_arrays(path: Path, spec: CubeSpec) -> None:
-    group = zarr.open_group(path, mode="w-", zarr_format=3)
-    group.attrs.update(_group_attributes(spec) | geozarr_attributes(spec))
+    # Attributes are given with each array: zarr writes its metadata anew for every one set later.
+    attrs = _group_attributes(spec) | geozarr_attributes(spec)
+    group = zarr.open_group(path, mode="w-", zarr_format=3, attributes=attrs)
     for variable in spec.variables:
         _lay_out_variable(group, spec, variable)
     geobox = spec.window.geobox(spec.grid)
@@ -287,9 +288,10 @@ def _make_arrays(path: Path, spec: CubeSpec) -> None:
         standard = f"projection_{axis}_coordinate"
         _coordinate(group, axis, axes[axis], {"standard_name": standard, "units": units})
     _lay_out_months(group, axes)
-    scalar = group.create_array("spatial_ref", shape=(), dtype="int64")
+    scalar = group.create_array(
+        "spatial_ref", shape=(), dtype="int64", attributes=crs_attributes(geobox)
+    )
     scalar[...] = 0
-    scalar.attrs.update(crs_attributes(geobox))
     with warnings.catch_warnings():
         # Not part of Zarr v3 yet, as zarr warns; but xarray looks for it first, and warns where it
         # is not. It is renewed whenever the store grows, together with the spec.
@@ -309,7 +311,7 @@ def _lay_out_months(group: Any, axes: dict[str, NDArray[Any]]) -> None:
         missing = {"_FillValue": NO_REFERENCE} if NO_REFERENCE in axes["reference_month"] else {}
         attrs = {**days, **missing}
         _coordinate(group, "reference_month", axes["reference_month"], attrs, along="month")
-    published = group.create_array(
+    group.create_array(
         "published",
         shape=axes["month"].shape,
         chunks=(1,),
@@ -317,20 +319,18 @@ def _lay_out_months(group: Any, axes: dict[str, NDArray[Any]]) -> None:
         fill_value=0,
         compressors=None,
         dimension_names=("month",),
-    )
-    published.attrs.update(
-        {
+        attributes={
             "long_name": "whether the month is complete: every tile done, no scene missing",
             "comment": "0 while a month is being made or made anew; use months with 1 only",
             "flag_values": [0, 1],
             "flag_meanings": "unpublished published",
-        }
+        },
     )
 
 
 def _lay_out_variable(group: Any, spec: CubeSpec, variable: Variable) -> None:
     bands = (len(variable.bands),) if variable.bands else ()
-    array = group.create_array(
+    group.create_array(
         variable.name,
         shape=(len(spec.months), *bands, *spec.shape),
         shards=spec.shard_shape(variable),
@@ -339,19 +339,23 @@ def _lay_out_variable(group: Any, spec: CubeSpec, variable: Variable) -> None:
         fill_value=variable.fill,
         compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
         dimension_names=variable.dims,
+        attributes=_attributes(variable),
     )
+    if variable.bands:
+        names = group.create_array(
+            variable.band_dim, shape=bands, dtype=str, dimension_names=(variable.band_dim,)
+        )
+        names[:] = np.array(variable.bands, dtype=object)
+
+
+def _attributes(variable: Variable) -> dict[str, Any]:
     attrs: dict[str, Any] = {**variable.attrs, "grid_mapping": "spatial_ref"}
     # Zero is a code or a count, never no data; classes stay integers when xarray decodes.
     if variable.fill and not np.isnan(variable.fill) and "flag_values" not in attrs:
         attrs["_FillValue"] = variable.fill
     if variable.scale is not None:
         attrs["scale_factor"] = variable.scale
-    array.attrs.update(attrs)
-    if variable.bands:
-        names = group.create_array(
-            variable.band_dim, shape=bands, dtype=str, dimension_names=(variable.band_dim,)
-        )
-        names[:] = np.array(variable.bands, dtype=object)
+    return attrs
 
 
 def _coordinate(
@@ -369,9 +373,9 @@ def _coordinate(
         chunks=(MONTHS_IN_CHUNK,) if along else values.shape,
         dtype=values.dtype,
         dimension_names=(along or name,),
+        attributes=attrs,
     )
     array[:] = values
-    array.attrs.update(attrs)
 
 
 def _days(months: list[Month]) -> NDArray[np.int64]:

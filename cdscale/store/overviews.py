@@ -11,6 +11,7 @@ out anew; their pixels stay.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
@@ -199,8 +200,11 @@ def _bring(path: Path, spec: CubeSpec, level: Level, documents: dict[str, Any]) 
     with making():
         for axis in ("y", "x"):
             zarr.open_array(scratch / axis, mode="r+")[:] = np.asarray(found[axis].values)
-    move_into(path / level.name, scratch)
-    shutil.rmtree(scratch)
+    if (path / level.name).exists():
+        move_into(path / level.name, scratch)
+        shutil.rmtree(scratch)
+    else:
+        os.replace(scratch, path / level.name)  # all of it appears at once
 
 
 def _copy(source: Path, target: Path) -> None:
