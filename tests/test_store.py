@@ -38,7 +38,7 @@ SPEC = CubeSpec(
     grid=GRID,
     window=WINDOW,
     months=MONTHS,
-    chunk_px=16,
+    chunk_px=32,
     variables=(
         *cube_variables(("B02", "B03"), ("vv",)),
         Variable(
@@ -218,7 +218,7 @@ def test_shards_chunks_and_checksums_are_what_the_spec_says(made: Store) -> None
     assert meta["chunk_grid"]["configuration"]["chunk_shape"] == [1, 2, 64, 64]
     (sharding,) = meta["codecs"]
     assert sharding["name"] == "sharding_indexed"
-    assert sharding["configuration"]["chunk_shape"] == [1, 1, 16, 16]
+    assert sharding["configuration"]["chunk_shape"] == [1, 1, 32, 32]
     assert [c["name"] for c in sharding["configuration"]["codecs"]][-1] == "crc32c"
     assert meta["dimension_names"] == ["month", "s2_band", "y", "x"]
 
@@ -370,7 +370,7 @@ def test_a_store_knows_its_spec_again(made: Store) -> None:
     [
         ("grid", Grid("europe", "EPSG:3035", Bounds(0, 0, 8_192_000, 8_192_000), 20.0, 64)),
         ("attrs.comment", {"comment": "other"}),
-        ("chunk_px", 32),
+        ("chunk_px", 16),
         ("window", Window(1000, 2000, 3, 3)),
         ("variables", cube_variables(("B02",), ("vv",))),
         ("title", "another"),
@@ -541,7 +541,7 @@ import os, shutil, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from cdscale import store
-from tests.test_store import LONGER, SPEC, block_set, MONTH, TILES
+from tests.test_store import LONGER
 
 def dying_at(step):
     left = [step]
@@ -555,16 +555,14 @@ def dying_at(step):
         return call
     return watch
 
-base, os_replace = Path(sys.argv[1]), os.replace
+made, base, os_replace = Path(sys.argv[1]), Path(sys.argv[2]), os.replace
 step = 0
 while True:
     step += 1
     pid = os.fork()
     if not pid:
         path = base / str(step) / "cube.zarr"
-        made = store.create(path, SPEC)
-        made.write(TILES[0], MONTH, block_set(1))
-        made.publish([MONTH])
+        shutil.copytree(made, path)
         watch = dying_at(step)
         os.replace, shutil.rmtree = watch(os.replace), watch(shutil.rmtree)
         store.create(path, LONGER)
@@ -581,13 +579,12 @@ def test_a_driver_killed_while_a_store_grows_leaves_one_that_reads(
     """Before each of the steps that change the store; then the old and the new run both go on."""
     import xarray as xr
 
+    made.write(TILES[0], MONTH, block_set(1))
+    made.publish([MONTH])
+    old = contents(made.path)
+    program = GROW_AND_DIE.format(root=str(Path(__file__).parents[1]))
     ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            GROW_AND_DIE.format(root=str(Path(__file__).parents[1])),
-            str(tmp_path / "steps"),
-        ],
+        [sys.executable, "-c", program, str(made.path), str(tmp_path / "steps")],
         capture_output=True,
         text=True,
         check=True,
@@ -596,9 +593,6 @@ def test_a_driver_killed_while_a_store_grows_leaves_one_that_reads(
     # Two coordinates and the metadata of as many arrays, of the three along the months by
     # themselves, and of the group; and tidying up before and after.
     assert steps - 1 == 2 + len(SPEC.variables) + 3 + 1 + 2
-    made.write(TILES[0], MONTH, block_set(1))
-    made.publish([MONTH])
-    old = contents(made.path)
     store.create(made.path, LONGER)
     new = contents(made.path)
     lengths = set()
