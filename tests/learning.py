@@ -27,8 +27,10 @@ from cdscale.models import build
 from cdscale.models.hrscd import SemanticChange
 
 STEPS = 25
+"""At most so many: learning is looked for after every :data:`LOOK` steps."""
+LOOK = 8
 MARGIN = 0.9
-"""Of the first loss: no more than this share is left after ``STEPS``."""
+"""Of the first loss: no more than this share is left."""
 GAIN = 0.1
 """Of average precision on the batch: at least this much is gained."""
 
@@ -41,6 +43,10 @@ class Learned(NamedTuple):
 
     left: float
     gained: float
+
+    @property
+    def enough(self) -> bool:
+        return self.left < MARGIN and self.gained > GAIN
 
 
 def learned(recipe: Recipe, root: Path) -> Learned:
@@ -60,13 +66,18 @@ def learned(recipe: Recipe, root: Path) -> Learned:
         batch = loader.dataset[0]
         optimiser = torch.optim.Adam((p for p in module.parameters() if p.requires_grad), 1e-2)
         losses, before = [], precision(module, batch)
-        for _ in range(STEPS):
+        for step in range(1, STEPS + 1):
             loss = module.training_step(batch, 0)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses.append(float(loss.detach()))
-        return Learned(min(losses[-3:]) / losses[0], precision(module, batch) - before)
+            if step % LOOK == 0 or step == STEPS:
+                gained = precision(module, batch) - before
+                found = Learned(min(losses[-3:]) / losses[0], gained)
+                if found.enough:
+                    break
+        return found
 
 
 def precision(module: Training, batch: tuple[Tensor, ...]) -> float:

@@ -48,7 +48,7 @@ from cdscale.spec.card import ModelCard, Normalisation
 from cdscale.spec.run import S1_BANDS
 from cdscale.testing.miniatures import OscdForm, write_oscd
 from tests.commands import OK, Cli, refused
-from tests.learning import GAIN, MARGIN, learned
+from tests.learning import learned
 
 TRAIN, VAL, SHOW = ("anvil", "birch"), ("delta",), ("ember",)
 
@@ -109,8 +109,7 @@ def test_every_recipe_learns(name: str, root: Path) -> None:
     centred = small(name).sampling.centred
     recipe = small(name, {"near_change": 0.5 if centred else 1.0})
     found = learned(recipe, root)
-    assert found.left < MARGIN
-    assert found.gained > GAIN
+    assert found.enough, found
 
 
 @pytest.mark.parametrize("name", shipped("pair"))
