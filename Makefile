@@ -30,7 +30,7 @@ types: $(VENV)/.installed-dev ## mypy, strict for the package and the flows
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-dev ## pytest, network blocked
-	$(BIN)/pytest -n auto --maxprocesses 4
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --maxprocesses 4
 
 bench: $(VENV)/.installed-dev ## the named problems of benchmarks/, with their numbers
 	$(BIN)/python -m benchmarks

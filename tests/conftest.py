@@ -7,6 +7,8 @@ GDAL and for the processes that Dask and Prefect start. It is set before any of 
 from __future__ import annotations
 
 import atexit
+import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -62,6 +64,23 @@ settings.register_profile("thorough", _CALM, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut() -> Iterator[None]:
+    """No test cuts the power of the machine: nobody waits for its disk to keep what it was given.
+
+    A disk that refuses is a test's own, which puts it in place of this one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder of the real data: ``CDSCALE_DATA``, else ``shared/data`` beside the checkout.
@@ -80,20 +99,38 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def region_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``catalog.json`` of a simulated region of 256 x 256 pixels and four months."""
+    """``catalog.json`` of a simulated region of 256 x 256 pixels and four months.
+
+    Made by the first of pytest's processes that needs it, and only read by all.
+    """
     from cdscale import simulate
     from tests.regions import REGION
 
-    return simulate.write(REGION, tmp_path_factory.mktemp("region"))
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    done = base / "region.done"
+    with (base / "region.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder = tmp_path_factory.mktemp("region")
+            done.write_text(str(simulate.write(REGION, folder)), encoding="utf-8")
+    return Path(done.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """``models`` of a spec: an urban and a change network with random weights."""
+    """``models`` of a spec: an urban and a change network with random weights.
+
+    Of the networks of pairs with halo and stride of the two-branch one, this is the fastest.
+    """
     from tests.regions import write_card
 
     folder = tmp_path_factory.mktemp("cards")
-    return {task: {"card": str(write_card(folder, task))} for task in ("urban", "change")}
+    cards = {
+        "urban": write_card(folder, "urban"),
+        "change": write_card(folder, "change", family="fc-ef"),
+    }
+    return {task: {"card": str(card)} for task, card in cards.items()}
 
 
 @pytest.fixture(scope="session")

@@ -390,13 +390,21 @@ def test_predict_maps_months_too_and_says_what_is_wrong(
 # --------------------------------------------------------------------------------------- real data
 
 
+class Cut(Sample):
+    """The part of a city in which most has changed."""
+
+    def read(self, name: str, bands: tuple[str, ...] | None = None, window: Any = None) -> Any:
+        return super().read(name, bands, window)[..., 192:416, 64:288]
+
+
 @pytest.mark.realdata
 def test_the_shipped_model_knows_the_cities_that_it_was_trained_on(data_root: Path) -> None:
     root = data_root / "oscd"
     if not root.is_dir():
         pytest.skip(f"no OSCD under {data_root}")
     card = models.load_card("change-s1s2-oscd")
-    (city,) = (sample for sample in train(root) if sample.key == "nantes")
+    (whole,) = (sample for sample in train(root) if sample.key == "nantes")
+    city = Cut(**vars(whole))
     own = mapper("change-s1s2-oscd")
     found = Confusion.of(own.change(city) >= card.threshold, city.read("change"))
     assert found.f1 > 0.5

@@ -68,11 +68,17 @@ class Command:
 
 
 @pytest.fixture
-def command(small_run: SmallRun, tmp_path: Path) -> Iterator[Command]:
+def workers() -> int:
+    """How many the command starts: most faults come alike with one."""
+    return 1
+
+
+@pytest.fixture
+def command(small_run: SmallRun, tmp_path: Path, workers: int) -> Iterator[Command]:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # What a script starts in the background ignores Ctrl-C, and so would what it starts.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    one = Command(small_run.spec(tmp_path))
+    one = Command(small_run.spec(tmp_path, workers={"count": workers, "memory": "2GiB"}))
     yield one
     if one.process.poll() is None:
         os.killpg(one.process.pid, signal.SIGKILL)
@@ -99,6 +105,7 @@ def test_a_killed_driver(command: Command, small_run: SmallRun, threads: str) ->
     assert products(command.output) == small_run.products
 
 
+@pytest.mark.parametrize("workers", [2])
 def test_a_killed_worker(command: Command, small_run: SmallRun) -> None:
     command.until_receipts(1)
     workers = [pid for pid in command.started if "multiprocessing.spawn" in command_line(pid)]
