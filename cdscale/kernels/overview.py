@@ -5,6 +5,7 @@ Shape suffixes: Q one of the four pixels, in reading order; Y row, X column.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,20 +44,20 @@ def mode(block_YX: Block, fill: int) -> Block:
 
 def largest(block_YX: Block, fill: int) -> Block:
     """The largest of what is there; fill where nothing is."""
-    lowest = np.iinfo(block_YX.dtype).min
-    values_QYX = quads(block_YX)
-    there_QYX = values_QYX != fill
-    most_YX = np.where(there_QYX, values_QYX, lowest).max(axis=0)
-    return np.where(there_QYX.any(axis=0), most_YX, fill).astype(block_YX.dtype)
+    return _extreme(block_YX, fill, np.max, np.iinfo(block_YX.dtype).min)
 
 
 def least(block_YX: Block, fill: int) -> Block:
     """The least of what is there, of dates the first; fill where nothing is."""
-    highest = np.iinfo(block_YX.dtype).max
+    return _extreme(block_YX, fill, np.min, np.iinfo(block_YX.dtype).max)
+
+
+def _extreme(block_YX: Block, fill: int, of: Callable[..., Block], loses: int) -> Block:
+    """The extreme of four; what is not there takes a value that never wins."""
     values_QYX = quads(block_YX)
     there_QYX = values_QYX != fill
-    first_YX = np.where(there_QYX, values_QYX, highest).min(axis=0)
-    return np.where(there_QYX.any(axis=0), first_YX, fill).astype(block_YX.dtype)
+    best_YX = of(np.where(there_QYX, values_QYX, loses), axis=0)
+    return np.where(there_QYX.any(axis=0), best_YX, fill).astype(block_YX.dtype)
 
 
 def leader(rank_YX: Block, weight_YX: Block) -> Block:

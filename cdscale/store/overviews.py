@@ -23,11 +23,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cdscale.errors import StoreError, explain
 from cdscale.grid import crs_attributes
 from cdscale.months import Month
 from cdscale.spec.cube import CubeSpec
 from cdscale.spec.overview import Level, array_attributes, level_attributes, levels_of
+from cdscale.store.faults import damage_told, put
 from cdscale.store.layout import move_into, open_group
 from cdscale.store.ledger import flush
 from cdscale.store.opening import making, to_read, to_write
@@ -83,18 +83,13 @@ class Plane:
         """
         if name not in self._arrays:
             self._arrays[name] = to_read(open_group(self.group, mode="r"), name)
-        try:
+        with damage_told(
+            f"{self.group}: {name} of {month}, rows {rows.start} to {rows.stop}, "
+            f"columns {columns.start} to {columns.stop},",
+            do=f"Run `cdscale verify {self.path} --repair`, then "
+            f"`cdscale mosaic {self.path} --redo`.",
+        ):
             return np.asarray(self._arrays[name][self.spec.months.index(month), rows, columns])
-        except (ValueError, RuntimeError) as err:  # crc32c, Blosc
-            raise StoreError(
-                explain(
-                    f"{self.group}: {name} of {month} is damaged in rows {rows.start} to "
-                    f"{rows.stop}, columns {columns.start} to {columns.stop}",
-                    got=str(err)[:200],
-                    do=f"Run `cdscale verify {self.path} --repair`, then "
-                    f"`cdscale mosaic {self.path} --redo`.",
-                )
-            ) from None
 
     def holds(self, name: str, month: Month, row: int, column: int) -> bool:
         """Whether a shard is on disk; one of nothing but fill values is not."""
@@ -110,9 +105,7 @@ class Plane:
             array = to_write(group, name)
             index = (t, slice(y, y + block_YX.shape[0]), slice(x, x + block_YX.shape[1]))
             file = self.group.joinpath(name, "c", str(t), str(row), str(column))
-            # Zarr reads an old shard before it writes a new one; a damaged one is in the way.
-            file.unlink(missing_ok=True)
-            array[index] = block_YX
+            put(array, index, block_YX, [file])
             flush(file)
 
     def published(self) -> frozenset[Month]:

@@ -15,6 +15,7 @@ from cdscale.errors import StoreError, TaskError, explain
 from cdscale.grid import Tile
 from cdscale.months import Month
 from cdscale.spec.cube import CubeSpec, Variable
+from cdscale.store.faults import damage_told, put
 from cdscale.store.layout import bring, grown, mend, open_group, read_spec
 from cdscale.store.ledger import flush
 from cdscale.store.opening import to_read, to_write
@@ -65,13 +66,7 @@ class Store:
             array = to_write(group, variable.name)
             self._check_array(variable, array)
             index = tuple(region.get(dim, slice(None)) for dim in variable.dims)
-            try:
-                array[index] = block
-            except (ValueError, RuntimeError):
-                # Zarr reads an old shard before it writes a new one; a damaged one is in the way.
-                for file in self._shards(variable, region):
-                    file.unlink(missing_ok=True)
-                array[index] = block
+            put(array, index, block, self._shards(variable, region))
             if not np.array_equal(array[index], block, equal_nan=variable.dtype == "float32"):
                 raise TaskError(f"{self.path}: {variable.name} of {tile} does not read back")
             # Before the receipt says that they are there: a receipt outlives a power cut.
@@ -133,19 +128,14 @@ class Store:
         x, pad_x = _widen(region["x"], halo, columns)
         widened = {"month": region["month"], "y": y, "x": x}
         index = tuple(widened.get(dim, slice(None)) for dim in variable.dims)
-        try:
+        with damage_told(
+            f"{self.path}: {name} at {tile} or beside it in {month}",
+            do="Remove the receipts of these tiles and month, and run again.",
+        ):
             # To zarr a shard of no bytes is one that was never written.
             if any(f.exists() and not f.stat().st_size for f in self._shards(variable, widened)):
                 raise ValueError("a shard has no bytes")
             block = array[index][0]
-        except (ValueError, RuntimeError) as err:  # crc32c, Blosc
-            raise StoreError(
-                explain(
-                    f"{self.path}: {name} at {tile} or beside it in {month} is damaged",
-                    got=str(err)[:200],
-                    do="Remove the receipts of these tiles and month, and run again.",
-                )
-            ) from err
         pads = [(0, 0)] * (block.ndim - 2) + [pad_y, pad_x]
         return np.pad(block, pads, constant_values=variable.fill)
 
@@ -162,16 +152,10 @@ class Store:
         variable = self.spec.variable(name)
         array = to_read(open_group(self.path, mode="r"), name)
         at = {"month": self.spec.months.index(month), "y": y, "x": x}
-        try:
+        with damage_told(
+            f"{self.path}: {name} in {month}", do="Use `cdscale verify` with --repair."
+        ):
             return np.asarray(array[tuple(at.get(dim, slice(None)) for dim in variable.dims)])
-        except (ValueError, RuntimeError) as err:  # crc32c, Blosc
-            raise StoreError(
-                explain(
-                    f"{self.path}: {name} in {month} is damaged",
-                    got=str(err)[:200],
-                    do="Use `cdscale verify` with --repair.",
-                )
-            ) from err
 
     def sha256(self, name: str, tile: Tile, month: Month) -> str:
         """Sha256 of what is stored of one variable at a tile and month, as :meth:`write` says it.
