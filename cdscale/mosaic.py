@@ -6,16 +6,19 @@ says what the overviews of a month were made from. The month is taken back from 
 overviews before the first shard is written, and given to them after the last. Whoever is killed in
 between finds no record, and makes the month again.
 
+A shard of one level is a :class:`Piece` of work that needs nothing but the level below, and writes
+the same bytes however often and wherever it is made: here one after the other, or on workers.
+
 Memory: one tile with all of its variables, and one shard of an overview.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +41,27 @@ VERSION = 1
 """Raised when overviews are made in another way: those made before are then made again."""
 Sums = Callable[[Tile, Month], str]
 """Of a tile and month what its pixels were when they were written; empty where nothing is known."""
+
+
+class Piece(NamedTuple):
+    """One shard of an overview, every variable; made when the level below is."""
+
+    store: Path
+    month: Month
+    level: int
+    row: int
+    column: int
+    """Among the shards of its level."""
+
+
+Each = Callable[[Callable[[Piece], None], Sequence[Piece]], None]
+"""Calls a function with each of several pieces, in any order, and returns when all are made."""
+
+
+def here(make: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
+    """Make pieces in this process, one after the other."""
+    for piece in pieces:
+        make(piece)
 
 
 class Record(Frozen):
@@ -63,26 +87,42 @@ class Built:
 # ---------------------------------------------------------------------------------- whole runs
 
 
-def finish(progress: Progress) -> dict[Stage, Built]:
+def finish(progress: Progress, each: Each = here) -> dict[Stage, Built]:
     """Bring the overviews of a run up to what it has published.
+
+    Parameters
+    ----------
+    progress : Progress
+        Of the run.
+    each : callable
+        Has pieces made: :func:`here`, or on the workers of a cluster.
 
     Raises
     ------
     StoreError
         When a shard is damaged.
     """
+    return {stage: step.run(months, each) for stage, step, months in _steps(progress)}
+
+
+def left(progress: Progress) -> int:
+    """How many pixels of a run's published months have still to go into overviews."""
+    return sum(step.left(months) for _, step, months in _steps(progress))
+
+
+def _steps(progress: Progress) -> Iterator[tuple[Stage, Step, list[Month]]]:
     job = progress.job
-    done = {}
     for stage in [s for s in _with_overviews(job) if s in job.stages]:
         store = _store(job, stage)
         own = frozenset(job.months(stage))
-        months = [m for m in store.published() if m in own]
         sums = _of_progress(progress, stage)
-        done[stage] = _Step(store, job.tiles, sums, records(job.spec.folder, stage)).run(months)
-    return done
+        step = Step(store, job.tiles, sums, records(job.spec.folder, stage))
+        yield stage, step, [m for m in store.published() if m in own]
 
 
-def renew(job: Job, stages: Iterable[Stage], *, redo: bool = False) -> dict[Stage, Built]:
+def renew(
+    job: Job, stages: Iterable[Stage], each: Each = here, *, redo: bool = False
+) -> dict[Stage, Built]:
     """The same for every month that stores hold, those of other runs among them.
 
     Parameters
@@ -91,6 +131,8 @@ def renew(job: Job, stages: Iterable[Stage], *, redo: bool = False) -> dict[Stag
         From :func:`cdscale.integrity.run_of`.
     stages : iterable of Stage
         Which of its stores; those that have no overviews are left out.
+    each : callable
+        As of :func:`finish`.
     redo : bool
         Make all of them again.
 
@@ -109,8 +151,8 @@ def renew(job: Job, stages: Iterable[Stage], *, redo: bool = False) -> dict[Stag
             return "" if receipt is None else receipt.digest
 
         folder = records(job.spec.folder, stage)
-        step = _Step(store, job.tiles, sums, folder, redo=redo)
-        done[stage] = step.run(store.published())
+        step = Step(store, job.tiles, sums, folder, redo=redo)
+        done[stage] = step.run(store.published(), each)
     return done
 
 
@@ -158,8 +200,22 @@ def _kept(path: Path) -> Record | None:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """The overviews of one store."""
+class Step:
+    """The overviews of one store.
+
+    Parameters
+    ----------
+    store : Store
+        Whose.
+    tiles : tuple of Tile
+        Those that have been mapped.
+    sums : callable
+        Of a tile and month what its pixels were.
+    records : Path
+        Folder of the records.
+    redo : bool
+        Make all of them again.
+    """
 
     store: Store
     tiles: tuple[Tile, ...]
@@ -167,33 +223,57 @@ class _Step:
     records: Path
     redo: bool = False
 
-    def run(self, months: Iterable[Month]) -> Built:
+    def run(self, months: Iterable[Month], each: Each = here) -> Built:
+        """Make what months lack; see :func:`finish`."""
         spec, path = self.store.spec, self.store.path
         every = tuple(months)
         if not every:
             return Built()
-        if len(list(planes_of(path, spec))) < len(levels_of(spec)):
+        if self._lost:
             # What records tell of is gone, with the store or by itself.
             shutil.rmtree(self.records, ignore_errors=True)
         planes = lay_out_overviews(path, spec)
         shown = frozenset(every).intersection(*(plane.published() for plane in planes))
         made, shards = [], 0
         for month in every:
-            marks = {str(tile): self.sums(tile, month) for tile in self.tiles}
-            file = self.records / f"{month}.json"
-            kept = None if self.redo else _kept(file)
-            changed = self._changed(marks, kept)
+            marks = self._marks(month)
+            changed = self._changed(marks, self._record(month))
             if not changed and month in shown:
                 continue
             for plane in planes:
                 plane.mark([month], 0)
-            shards += sum(1 for _ in self._build(planes, month, changed))
+            for pieces in self._pieces(month, changed):
+                each(make, pieces)
+                shards += len(pieces)
             seams = measure(path, spec, month, self.tiles)
             for plane in planes:
                 plane.mark([month], 1)
-            write_json(file, Record(structure=spec.structure, tiles=marks, seams=seams))
+            write_json(
+                self._file(month), Record(structure=spec.structure, tiles=marks, seams=seams)
+            )
             made.append(month)
         return Built(tuple(made), shards)
+
+    def left(self, months: Iterable[Month]) -> int:
+        """Pixels of months that :meth:`run` would read from the store."""
+        lost = self._lost
+        kept = {month: None if lost else self._record(month) for month in months}
+        tiles = sum(len(self._changed(self._marks(month), kept[month])) for month in kept)
+        return tiles * self.store.spec.grid.tile_px**2
+
+    @property
+    def _lost(self) -> bool:
+        spec = self.store.spec
+        return len(list(planes_of(self.store.path, spec))) < len(levels_of(spec))
+
+    def _file(self, month: Month) -> Path:
+        return self.records / f"{month}.json"
+
+    def _record(self, month: Month) -> Record | None:
+        return None if self.redo else _kept(self._file(month))
+
+    def _marks(self, month: Month) -> dict[str, str]:
+        return {str(tile): self.sums(tile, month) for tile in self.tiles}
 
     def _changed(self, marks: dict[str, str], kept: Record | None) -> list[Tile]:
         """Tiles whose pixels are not those that the overviews were made from."""
@@ -202,18 +282,29 @@ class _Step:
             same = kept.tiles if kept.structure == self.store.spec.structure else {}
         return [t for t in self.tiles if not marks[str(t)] or same.get(str(t)) != marks[str(t)]]
 
-    def _build(
-        self, planes: tuple[Plane, ...], month: Month, changed: list[Tile]
-    ) -> Iterator[None]:
-        spec = self.store.spec
-        below = Plane(self.store.path, spec)
+    def _pieces(self, month: Month, changed: list[Tile]) -> Iterator[list[Piece]]:
+        """Of each level, from the finest on, the shards that lie above changed tiles."""
+        spec, path = self.store.spec, self.store.path.resolve()
         corners = [spec.window.slices(spec.grid, tile) for tile in changed]
-        for plane in planes:
-            side = plane.shard_px * (plane.level.factor if plane.level else 1)
-            for row, column in sorted({(y.start // side, x.start // side) for y, x in corners}):
-                plane.write(month, row, column, shard(below, plane, month, (row, column)))
-                yield
-            below = plane
+        for level in levels_of(spec):
+            side = level.shard_px * level.factor
+            places = sorted({(y.start // side, x.start // side) for y, x in corners})
+            yield [Piece(path, month, level.number, *place) for place in places]
+
+
+def make(piece: Piece) -> None:
+    """Make one shard of an overview, and write it.
+
+    Raises
+    ------
+    StoreError
+        When a shard below it is damaged.
+    """
+    spec = read_spec(piece.store)
+    every = (Plane(piece.store, spec), *planes_of(piece.store, spec))
+    below, plane = every[piece.level - 1 : piece.level + 1]
+    place = (piece.row, piece.column)
+    plane.write(piece.month, *place, shard(below, plane, piece.month, place))
 
 
 def shard(below: Plane, plane: Plane, month: Month, place: tuple[int, int]) -> Blocks:

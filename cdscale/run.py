@@ -11,9 +11,11 @@ import fcntl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from cdscale import mosaic
 from cdscale.cluster import Place, connect
+from cdscale.cluster.errands import each
 from cdscale.errors import PlanError, StoreError, explain
 from cdscale.integrity import Findings, clear_away
 from cdscale.months import Month
@@ -29,6 +31,7 @@ __all__ = [
     "Outcome",
     "Watcher",
     "carry_out",
+    "conclude",
     "execute",
     "finished",
     "prepared",
@@ -36,6 +39,10 @@ __all__ = [
     "repair",
     "run_stage",
 ]
+
+HERE_PIXELS = 2**26
+"""Of so many pixels overviews are made without starting a cluster for them alone: they take some
+16 seconds."""
 
 
 def execute(job: Job, cluster: str, watcher: Watcher, selection: Selection = EVERYTHING) -> Outcome:
@@ -66,21 +73,50 @@ def execute(job: Job, cluster: str, watcher: Watcher, selection: Selection = EVE
 
 
 def carry_out(progress: Progress, cluster: str, watcher: Watcher) -> Outcome:
-    """Do what is left of a run that has been prepared, stage by stage.
+    """Do what is left of a run that has been prepared, stage by stage, and its overviews.
+
+    Where no more than some overviews are left, :func:`prepared` makes them without a cluster.
 
     Raises
     ------
     PlanError
         When there is no cluster, or it goes away.
+    StoreError
+        When overviews meet a damaged shard.
     """
-    outcome = Outcome()
-    if not progress.finished:
-        spec = progress.job.spec
-        with connect(cluster, spec.workers, spec.folder / "run") as place:
-            allowance = Allowance(progress.job)
-            for stage in progress.job.stages:
+    outcome, job = Outcome(), progress.job
+    todo = not progress.finished
+    if todo or mosaic.left(progress) > HERE_PIXELS:
+        with connect(cluster, job.spec.workers, job.spec.folder / "run") as place:
+            allowance = Allowance(job)
+            for stage in job.stages if todo else ():
                 outcome.add(run_stage(progress, stage, place, watcher, allowance=allowance))
+            conclude(progress, partial(each, place))
     return outcome
+
+
+def conclude(progress: Progress, made: mosaic.Each = mosaic.here) -> None:
+    """Publish what is done, and bring overviews up to it; done twice, it does nothing more.
+
+    Parameters
+    ----------
+    progress : Progress
+        Of the run, which is :func:`prepared`.
+    made : callable
+        Has shards of overviews made; see :mod:`cdscale.mosaic`.
+
+    Raises
+    ------
+    PlanError
+        When the cluster is gone.
+    StoreError
+        When a shard is damaged.
+    """
+    job = progress.job
+    progress.review(Stage.COMPOSE)
+    for stage in job.stages:
+        Publication.open(progress, stage).settle()
+    mosaic.finish(progress, made)
 
 
 def repair(
@@ -119,19 +155,31 @@ def repair(
 
 
 def renew_overviews(
-    job: Job, stages: tuple[Stage, ...], *, redo: bool = False
+    job: Job, stages: tuple[Stage, ...], cluster: str = "", *, redo: bool = False
 ) -> dict[Stage, mosaic.Built]:
     """Bring the overviews of stores up to what they have published; see :mod:`cdscale.mosaic`.
+
+    Parameters
+    ----------
+    job, stages
+        From :func:`cdscale.integrity.run_of`.
+    cluster : str
+        See :func:`cdscale.cluster.connect`; empty: in this process.
+    redo : bool
+        Make all of them again.
 
     Raises
     ------
     PlanError
-        When a run holds the folder.
+        When a run holds the folder, or there is no cluster.
     StoreError
         When a shard is damaged.
     """
     with _only_run(job):
-        return mosaic.renew(job, stages, redo=redo)
+        if not cluster:
+            return mosaic.renew(job, stages, redo=redo)
+        with connect(cluster, job.spec.workers, job.spec.folder / "run") as place:
+            return mosaic.renew(job, stages, partial(each, place), redo=redo)
 
 
 def finished(job: Job) -> bool:
@@ -159,19 +207,16 @@ def prepared(job: Job, selection: Selection = EVERYTHING) -> Iterator[Progress]:
     with _only_run(job):
         for stage in job.stages:
             mend(job.store_path(stage))
-        stores = {stage: _lay_out(job, stage) for stage in job.stages}
+        stores = [_lay_out(job, stage) for stage in job.stages]
         keep_job(job)
-        _sweep(stores.values())
+        _sweep(stores)
         progress = Progress.of(job, selection)
         progress.start_over()
         try:
             yield progress
         finally:
-            _sweep(stores.values())
-        progress.review(Stage.COMPOSE)
-        for stage, store in stores.items():
-            Publication(progress, stage, store).settle()
-        mosaic.finish(progress)
+            _sweep(stores)
+        conclude(progress)
 
 
 def _lay_out(job: Job, stage: Stage) -> Store:

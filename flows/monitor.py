@@ -7,19 +7,21 @@ again, goes on from its receipts.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from cdscale.cluster import Place, connect, worker_count, worker_lanes, worker_memory
+from cdscale.cluster.errands import each
 from cdscale.errors import UserError
 from cdscale.export.ledger import NAME, write_ledger
 from cdscale.export.report import write_report
 from cdscale.months import Month
 from cdscale.plan import check, freeze, price
 from cdscale.progress import Progress
-from cdscale.run import Allowance, Outcome, prepared, run_stage
+from cdscale.run import Allowance, Outcome, conclude, prepared, run_stage
 from cdscale.spec.job import Job
 from cdscale.spec.run import load_run
 from cdscale.spec.task import Receipt, Stage, Task
@@ -68,6 +70,12 @@ def run_month(stage: Stage, month: Month, place: Place, allowance: Allowance) ->
     return outcome
 
 
+@task(task_run_name="overviews", cache_policy=NO_CACHE)
+def make_overviews(job: Job, place: Place) -> None:
+    """What is done is published, and seen from farther away."""
+    conclude(Progress.of(job), partial(each, place))
+
+
 @task(task_run_name="report", cache_policy=NO_CACHE)
 def report(job: Job, seconds: float) -> str:
     """The page that says what was made, and the ledger that says what is missing."""
@@ -102,6 +110,7 @@ def monitor(spec: str, cluster: str = "", overrides: dict[str, str] | None = Non
                     whole.add(state.result())
                 else:
                     broken.append(f"{stage} {month}")
+        make_overviews(job, place)
     page = report(job, whole.seconds)
     if broken or not whole.complete:
         spent = f"{whole.stopped} is spent" if whole.stopped else "scenes are missing"

@@ -14,15 +14,15 @@ from typing import Any, ClassVar
 
 import dask
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 from distributed.security import Security
 
 from cdscale import cluster
-from cdscale.cluster import connect, worker_count, worker_lanes, worker_memory
+from cdscale.cluster import connect, errands, worker_count, worker_lanes, worker_memory
 from cdscale.cluster import place as places
 from cdscale.cluster.cut import scale
 from cdscale.cluster.gpus import Gpu, own_gpu, refuse_shared, uuid_of
-from cdscale.errors import PlanError, SpecError
+from cdscale.errors import PlanError, SpecError, StoreError
 from cdscale.spec.run import GPU_LANES, Workers
 from tests.regions import thread_cluster
 
@@ -483,6 +483,58 @@ def test_workers_are_asked_for_their_gpus_when_they_come(
             connect(there.scheduler_address, ONE),
         ):
             pass
+
+
+# ------------------------------------------------------------------------------------- errands
+
+CALLED: list[int] = []
+"""Workers are threads of this process and share it."""
+
+
+def call(number: int) -> None:
+    if number == 7:
+        raise StoreError("shard 7 is damaged")
+    CALLED.append(number)
+
+
+def test_errands_are_a_bounded_number_in_flight(
+    threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CALLED.clear()
+    sent, most = 0, 0
+    send = Client.map
+
+    def counted(self: Client, function: Any, items: list[int], **more: Any) -> Any:
+        nonlocal sent, most
+        sent += len(items)
+        most = max(most, sent - len(CALLED))
+        return send(self, function, items, **more)
+
+    monkeypatch.setattr(Client, "map", counted)
+    with connect(threads, ONE) as place:
+        errands.each(place, call, range(8, 20))
+        assert sorted(CALLED) == [*range(8, 20)]
+        assert most == errands.WINDOW
+        CALLED.clear()
+        with pytest.raises(StoreError, match="shard 7 is damaged"):
+            errands.each(place, call, range(7, 100))
+        assert len(CALLED) < 10
+        errands.each(place, call, ())
+
+
+def test_an_errand_that_kills_its_workers_is_done_here_and_a_lost_cluster_said() -> None:
+    CALLED.clear()
+    state = SimpleNamespace(name="w", address="w", last_seen=0)
+
+    def ended(status: str) -> Any:
+        error = KilledWorker("make-1", state, 3)  # type: ignore[arg-type]
+        return SimpleNamespace(status=status, exception=lambda: error)
+
+    errands._settle(ended("error"), call, 5)
+    assert CALLED == [5]
+    with pytest.raises(PlanError, match="does not answer any more"):
+        errands._settle(ended("cancelled"), call, 6)
+    assert CALLED == [5]
 
 
 DRIVER = """

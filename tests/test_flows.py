@@ -46,7 +46,7 @@ def test_a_flow_runs_runs_again_and_says_what_is_wrong(
     region_catalogue: Path, threads: str, tmp_path: Path
 ) -> None:
     spec = str(write_spec(tmp_path / "spec.yaml", plain_spec(region_catalogue, tmp_path / "out")))
-    names = ["compose-2022-04", "compose-2022-05", "plan", "report"]
+    names = ["compose-2022-04", "compose-2022-05", "overviews", "plan", "report"]
     with prefect_test_harness(server_startup_timeout=90):
         first = monitor(spec, cluster=threads, return_state=True)
         assert first.is_completed(), first

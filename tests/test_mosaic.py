@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cdscale import mosaic, seams
+from cdscale.cluster import connect
+from cdscale.cluster.errands import each
+from cdscale.errors import StoreError
 from cdscale.grid import Tile
 from cdscale.kernels import overview
 from cdscale.months import Month, Months
@@ -22,8 +26,9 @@ from cdscale.seams import Seams
 from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.spec.overview import levels_of
 from cdscale.spec.product import urban_variables
+from cdscale.spec.run import Workers
 from cdscale.spec.task import Stage
-from cdscale.store import Store, create, read_spec
+from cdscale.store import Plane, Store, create, read_spec
 from tests.commands import Cli
 from tests.regions import CORNER, GRID, SmallRun, hashes, products, state_of
 
@@ -149,9 +154,9 @@ def every_tile(spec: CubeSpec) -> list[Tile]:
     return [Tile(w.ix + x, w.iy + y) for y in range(w.ny) for x in range(w.nx)]
 
 
-def step(store: Store, records: Path, marks: dict[str, str] | None = None) -> mosaic._Step:
+def step(store: Store, records: Path, marks: dict[str, str] | None = None) -> mosaic.Step:
     told = marks or {}
-    return mosaic._Step(
+    return mosaic.Step(
         store, tuple(every_tile(store.spec)), lambda t, m: told.get(f"{m}/{t}", "1"), records
     )
 
@@ -244,6 +249,44 @@ def test_whoever_is_killed_on_the_way_shows_nothing_half_made(
     monkeypatch.undo()
     step(half, tmp_path / "others").run(spec.months)
     assert hashes(store.path) == hashes(half.path)
+
+
+def test_workers_make_what_one_process_makes_also_where_they_are_killed_on_the_way(
+    store: Store, original: Path, tmp_path: Path, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(original, tmp_path / "there.zarr")
+    there, spec = Store(tmp_path / "there.zarr", store.spec), store.spec
+    written = 0
+
+    def dies(plane: Plane, *args: object) -> None:
+        nonlocal written
+        written += 1
+        if written > 3:
+            raise StoreError("no room left")
+        write(plane, *args)  # type: ignore[arg-type]
+
+    write = Plane.write
+    monkeypatch.setattr(Plane, "write", dies)
+    with connect(threads, Workers()) as place:
+        with pytest.raises(StoreError, match="no room left"):
+            step(there, tmp_path / "others").run(spec.months, partial(each, place))
+        assert not xr.open_zarr(there.path / "1").published.values.any()
+        monkeypatch.undo()
+        built = step(there, tmp_path / "others").run(spec.months, partial(each, place))
+    assert built == mosaic.Built((*spec.months,), 2 * (2 + 1 + 1 + 1))
+    assert hashes(there.path) == hashes(store.path)
+
+
+def test_what_is_left_is_counted_in_pixels_of_the_store(
+    store: Store, original: Path, tmp_path: Path
+) -> None:
+    spec = store.spec
+    assert step(store, tmp_path / "records").left(spec.months) == 0
+    tile, month = every_tile(spec)[-1], spec.months.last
+    again = step(store, tmp_path / "records", {f"{month}/{tile}": "2"})
+    assert again.left(spec.months) == 64**2
+    fresh = Store(original, spec)
+    assert step(fresh, tmp_path / "records").left(spec.months) == 2 * 6 * 64**2
 
 
 def test_overviews_grow_with_their_store(store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cdscale.cli.app import AsJson, app
+from cdscale.cluster import check_choice
 from cdscale.display import out, print_json
 from cdscale.integrity import run_of
 from cdscale.mosaic import gates
@@ -18,13 +19,18 @@ from cdscale.seams import Gate
 def mosaic(
     store: Annotated[Path, typer.Argument(help="A store of a run, or the run's output folder.")],
     redo: Annotated[bool, typer.Option("--redo", help="Make them again although made.")] = False,
+    cluster: Annotated[
+        str, typer.Option(help="Where, as of `cdscale run`; by default in this process.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Make the overviews of published months that lack them: a run does so by itself at its end."""
     from cdscale.run import renew_overviews
 
+    if cluster:
+        check_choice(cluster)
     job, stages = run_of(store)
-    done = renew_overviews(job, stages, redo=redo)
+    done = renew_overviews(job, stages, cluster, redo=redo)
     found = gates(job.spec.folder)
     if as_json:
         built = {

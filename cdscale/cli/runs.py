@@ -146,8 +146,8 @@ def run_job(
     with prepared(job, selection) as progress:
         if todo:
             show_selection(progress)
-            with progress_display() as display:
-                outcome = carry_out(progress, cluster, display)
+        with progress_display() as display:
+            outcome = carry_out(progress, cluster, display)
     if not todo:
         _report(progress, 0.0, again=False)
         what = "Everything" if selection.whole else "Everything asked for"

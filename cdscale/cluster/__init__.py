@@ -1,7 +1,7 @@
 """Where Dask runs: on this machine, on its GPUs, in jobs, in pods, or at an address.
 
 ``cut`` reads the numbers of the spec, ``jobs`` is SLURM, ``pods`` is Kubernetes, ``gpus`` tells
-which worker has which GPU, ``place`` is a cluster in use.
+which worker has which GPU, ``place`` is a cluster in use, ``errands`` are calls on its workers.
 """
 
 from __future__ import annotations
