@@ -16,9 +16,10 @@ from shapely.geometry.base import BaseGeometry
 from cdscale.grid import LON_LAT, GeoBox, cut_at_antimeridian, reproject
 from cdscale.query.spots import is_lon_lat
 
-EVERY_M = 500.0
-"""Metres along an edge after which it bends with the projection: to a centimetre."""
-EVERY_DEG = 0.005
+EVERY_M = 100.0
+"""Metres along an edge after which it bends with the projection: to a millimetre. With 500 m,
+quarters of a city are wrong by up to 1.6 millionths of their area."""
+EVERY_DEG = 0.001
 EQUAL_AREA = "EPSG:6933"
 """In which shares of polygons are measured that no one grid holds."""
 
@@ -115,7 +116,7 @@ def share_outside(polygon: BaseGeometry, crs: str, geobox: GeoBox) -> float:
 
 
 def _ground(polygon: BaseGeometry, crs: str) -> float:
-    every = EVERY_DEG * 20 if is_lon_lat(crs) else EVERY_M * 20
+    every = EVERY_DEG * 100 if is_lon_lat(crs) else EVERY_M * 100
     lon_lat = reproject(polygon, crs, LON_LAT, resolution=every)
     flat = reproject(lon_lat, LON_LAT, EQUAL_AREA, resolution=1.0)
     return float(shapely.area(flat))
