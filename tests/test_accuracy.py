@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from cdscale.accuracy import (
     Choice,
     Design,
     allocate,
+    areas,
     draw,
     estimate,
     needed,
@@ -44,7 +46,12 @@ def counts(matrix: tuple[tuple[int, ...], ...]) -> dict[tuple[str, str], int]:
 
 
 def test_the_example_of_olofsson_et_al_2014() -> None:
-    found = estimate(counts(MATRIX), {k: n * HA for k, n in PIXELS.items()})
+    mapped = {k: n * HA for k, n in PIXELS.items()}
+    found = estimate(counts(MATRIX), mapped)
+    for share, own in zip(
+        found.area_km2, areas(counts(MATRIX), mapped, CLASSES).values(), strict=True
+    ):
+        assert (own.value, own.error) == pytest.approx((share.value, share.error))
     assert found.overall.value == pytest.approx(0.95, abs=0.005)
     assert found.overall.interval == pytest.approx(0.02, abs=0.005)
     users = [(round(u.value, 2), round(u.interval, 2)) for u in found.users]
@@ -118,10 +125,31 @@ def test_intervals_hold_what_they_promise() -> None:
             at = rng.choice(np.flatnonzero(mapped == code), 100, replace=False)
             changed = int(truth[at].sum())
             cells |= {(name, "change"): changed, (name, "none"): 100 - changed}
-        areas = {"change": float(mapped.sum()), "none": float((~mapped).sum())}
-        area = estimate(cells, areas).area_km2[0]
+        km2 = {"change": float(mapped.sum()), "none": float((~mapped).sum())}
+        area = estimate(cells, km2).area_km2[0]
         held += abs(area.value - truth.sum()) <= area.interval
     assert 180 <= held <= 198
+
+
+def test_a_zone_is_estimated_by_its_own_points_and_not_by_those_of_the_map() -> None:
+    """The map is wrong in a zone more than elsewhere: only the zone's own points know."""
+    rng = np.random.default_rng(0)
+    mapped, zone = rng.random(40_000) < 0.2, np.arange(40_000) < 10_000
+    truth = np.where(rng.random(mapped.size) < np.where(zone, 0.3, 0.05), ~mapped, mapped)
+    names = {True: "change", False: "none"}
+    in_zone = {name: float((zone & (mapped == code)).sum()) for code, name in names.items()}
+    own = every = 0
+    for _ in range(200):
+        drawn = np.concatenate(
+            [rng.choice(np.flatnonzero(mapped == code), 150, replace=False) for code in names]
+        )
+        for points, rate in ((drawn[zone[drawn]], True), (drawn, False)):
+            cells = Counter((names[bool(mapped[i])], names[bool(truth[i])]) for i in points)
+            area = areas(cells, in_zone, ("change", "none"))["change"]
+            holds = abs(area.value - (truth & zone).sum()) <= area.interval
+            own, every = own + (rate and holds), every + (not rate and holds)
+    assert 180 <= own <= 198
+    assert every < 20
 
 
 def test_what_says_nothing_is_refused() -> None:

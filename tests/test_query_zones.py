@@ -18,15 +18,18 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import box, mapping, shape
 
+from cdscale.accuracy import Choice, draw, estimate, read_sample, write_sample
+from cdscale.accuracy.sample import design_path
 from cdscale.errors import SpecError
 from cdscale.grid import LON_LAT, Area, Grid, Window, reproject, to_lon_lat
 from cdscale.months import Month, Months
 from cdscale.query import Wanted, Zones, statistics
+from cdscale.query.accessor import open as cdscale_open
 from cdscale.query.tallies import PARTS, Transitions
 from cdscale.query.zonal import ZoneStatistics
 from cdscale.spec.cube import ChangeQuality, ChangeState, CubeSpec, Variable
 from cdscale.spec.product import change_variables
-from cdscale.store import create, open_source
+from cdscale.store import Store, create, open_source
 from tests.commands import OK, Cli, refused
 from tests.regions import a_card, blank
 
@@ -372,6 +375,70 @@ def test_wrong_questions(cdscale: Cli, store: Path, polygons: Path, tmp_path: Pa
     refused(cdscale("stats", store, polygons, *by, "--format", "parquet"), "--out FILE")
     away = write(tmp_path / "away.geojson", [("a", box(2, 48, 2.1, 48.1))])
     refused(cdscale("stats", store, away, *by), "the area has no pixel in", "degrees")
+
+
+# ------------------------------------------------------------------------------------ the ground
+
+
+@pytest.fixture(scope="module")
+def sample(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of January's change; every fifth point was something else."""
+    path = tmp_path_factory.mktemp("sample") / "sample.csv"
+    design = draw(Store(store, SPEC), "change", JANUARY, Choice(size=400, least=100))
+    write_sample(design, path)
+    other = dict(zip(design.mapped_km2, reversed(design.mapped_km2), strict=True))
+    lines = [f"{p.id},{p.mapped if p.id % 5 else other[p.mapped]}" for p in design.points]
+    path.write_text("\n".join(["id,reference", *lines]))
+    return path
+
+
+def test_the_ground_of_a_zone_comes_from_the_points_in_it(
+    cdscale: Cli, store: Path, sample: Path, tmp_path: Path
+) -> None:
+    rows = [
+        ("all", metres(0, 0, 256, 128)),
+        ("west", metres(0, 0, 128, 128)),
+        ("small", metres(5, 5, 20, 20)),
+    ]
+    file = write(tmp_path / "zones.gpkg", rows, GRID.crs)
+    asked = ("stats", store, file, "--by", "name", "--unpublished", "--variable", "change")
+    told = cdscale(*asked, "--sample", sample, "--format", "json")
+    assert "note: 1 without an estimate from sample.csv" in told.err
+    assert told.err.rstrip().endswith("fewer than 10 interpreted points lie there: small")
+    table = {(r["name"], r["month"], r["class"]): r for r in json.loads(told.out)}
+    design, seen = read_sample(sample)
+    whole = estimate(design.counts(seen), design.mapped_km2)
+    for name, area in zip(whole.classes, whole.area_km2, strict=True):
+        row = table["all", "2020-01", name]
+        ends = [row["ground_km2"], row["ground_low"], row["ground_high"]]
+        expected = [area.value, area.value - area.interval, area.value + area.interval]
+        assert ends == pytest.approx(expected, rel=1e-6)
+        west = table["west", "2020-01", name]
+        assert west["ground_low"] < west["ground_km2"] < west["ground_high"]
+        assert (west["ground_high"] - west["ground_low"]) / west["ground_km2"] > (
+            1.2 * 2 * area.interval / area.value
+        )
+    nothing = [r for r in table.values() if r["name"] == "small" or r["month"] == "2020-02"]
+    assert {r["ground_km2"] for r in nothing} == {None}
+    by_hand = cdscale_open(store, unpublished=True)[["change"]]
+    own = by_hand.cd.area(rows[1][1], crs=GRID.crs, sample=sample)
+    assert own.ground_km2.dropna().sum() == pytest.approx(
+        sum(table["west", "2020-01", name]["ground_km2"] for name in whole.classes)
+    )
+    assert "ground_km2" not in by_hand.cd.area(rows[1][1], crs=GRID.crs)
+
+
+def test_a_sample_of_something_else_is_refused(
+    cdscale: Cli, store: Path, polygons: Path, sample: Path, tmp_path: Path
+) -> None:
+    asked = ("stats", store, polygons, "--by", "name", "--sample")
+    refused(cdscale(*asked, sample, "--variable", "quality"), "got change of 2020-01")
+    other = tmp_path / "other.csv"
+    other.write_text(sample.read_text())
+    design = design_path(sample).read_text()
+    design_path(other).write_text(design.replace('"made"', '"another"'))
+    refused(cdscale(*asked, other), "is of another map; expected made")
+    refused(cdscale(*asked, tmp_path / "none.csv"), "none.design.json")
 
 
 # --------------------------------------------------------------------------------------- Milan

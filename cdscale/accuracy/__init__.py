@@ -9,7 +9,7 @@ change, Remote Sensing of Environment 148 (2014) 42-57.
 from __future__ import annotations
 
 from cdscale.accuracy.design import Choice, allocate, draw, needed
-from cdscale.accuracy.estimate import Estimates, Share, estimate
+from cdscale.accuracy.estimate import Estimates, Share, areas, estimate
 from cdscale.accuracy.sample import Design, Point, read_sample, write_sample
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Point",
     "Share",
     "allocate",
+    "areas",
     "draw",
     "estimate",
     "needed",

@@ -119,6 +119,34 @@ def estimate(counts: Mapping[tuple[str, str], int], mapped_km2: Mapping[str, flo
     )
 
 
+def areas(
+    counts: Mapping[tuple[str, str], int],
+    mapped_km2: Mapping[str, float],
+    classes: tuple[str, ...],
+) -> dict[str, Share]:
+    """Square kilometres of classes on the ground in part of a map: equations 8 to 11.
+
+    Parameters
+    ----------
+    counts : mapping of (str, str) to int
+        Samples of each map class and reference class in that part; of each map class of
+        ``mapped_km2`` two or more.
+    mapped_km2 : mapping of str to float
+        Area of each map class in it; a class that it does not have is left out.
+    classes : tuple of str
+        Of the whole map: those that the reference may name.
+    """
+    found = {name: Share(0.0, 0.0) for name in classes}
+    for mapped, area in mapped_km2.items():
+        n = np.array([counts.get((mapped, name), 0) for name in classes], np.float64)
+        share = n / n.sum()
+        error = area * np.sqrt(share * (1 - share) / (n.sum() - 1))
+        for name, value, own in zip(classes, area * share, error, strict=True):
+            so_far = found[name]
+            found[name] = Share(so_far.value + float(value), math.hypot(so_far.error, float(own)))
+    return found
+
+
 def _producers(
     j: int, share: NDArray[np.float64], area: NDArray[np.float64], rows: NDArray[np.int64]
 ) -> Share:

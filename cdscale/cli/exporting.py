@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from cdscale.errors import SpecError, explain
 from cdscale.grid import Area
 from cdscale.months import Months
 from cdscale.spec.base import read_yaml
+
+if TYPE_CHECKING:
+    from cdscale.export.cut import Cut
 
 export = typer.Typer(help="Write maps, catalogues and events from a store.", no_args_is_help=True)
 app.add_typer(export, name="export")
@@ -38,6 +41,18 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 def _area(path: Path | None) -> Area | None:
     return None if path is None else Area.from_geojson(read_yaml(path), where=str(path))
+
+
+def _part(store: Path, months: str | None, area: Path | None, *, unpublished: bool) -> Cut:
+    """What of a store is wanted."""
+    from cdscale.export.cut import cut
+
+    named = None if months is None else Months.parse(months)
+    return cut(store, months=named, area=_area(area), unpublished=unpublished)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _folder(path: Path) -> Path:
@@ -66,12 +81,11 @@ def cog(
     as_json: AsJson = False,
 ) -> None:
     """Cloud-optimised GeoTIFFs: one of each variable and month, with colours and overviews."""
-    from cdscale.export.cut import cut
     from cdscale.export.rasters import chosen, write_cogs
 
-    part = cut(store, months=_months(months), area=_area(area), unpublished=unpublished)
-    names = [name for name in variables.split(",") if name]
-    _told(write_cogs(part, _folder(to), chosen(part, names), overwrite=overwrite), as_json=as_json)
+    part = _part(store, months, area, unpublished=unpublished)
+    names = chosen(part, _names(variables))
+    _told(write_cogs(part, _folder(to), names, overwrite=overwrite), as_json=as_json)
 
 
 @export.command("geotiff-mosaic")
@@ -86,13 +100,11 @@ def geotiff_mosaic(
     as_json: AsJson = False,
 ) -> None:
     """A GeoTIFF of each tile, and a VRT of each variable and month that opens as one raster."""
-    from cdscale.export.cut import cut
     from cdscale.export.rasters import chosen, write_mosaic
 
-    part = cut(store, months=_months(months), area=_area(area), unpublished=unpublished)
-    names = [name for name in variables.split(",") if name]
-    made = write_mosaic(part, _folder(to), chosen(part, names), overwrite=overwrite)
-    _told(made, as_json=as_json)
+    part = _part(store, months, area, unpublished=unpublished)
+    names = chosen(part, _names(variables))
+    _told(write_mosaic(part, _folder(to), names, overwrite=overwrite), as_json=as_json)
 
 
 @export.command()
@@ -106,15 +118,10 @@ def stac(
     as_json: AsJson = False,
 ) -> None:
     """A STAC collection, and an item of each month; it names the COGs and events in the folder."""
-    from cdscale.export.cut import cut
     from cdscale.export.stac import write_stac
 
-    part = cut(store, months=_months(months), area=_area(area), unpublished=unpublished)
+    part = _part(store, months, area, unpublished=unpublished)
     _told(write_stac(part, _folder(to), overwrite=overwrite), as_json=as_json)
-
-
-def _months(text: str | None) -> Months | None:
-    return None if text is None else Months.parse(text)
 
 
 @export.command()
@@ -148,13 +155,12 @@ def geoparquet(
     Tables for --difference and --current end in .parquet, .gpkg or .geojson.
     """
     from cdscale.export import event_log
-    from cdscale.export.cut import cut
 
     if bool(since) != (difference is not None):
         raise SpecError(explain("--since and --difference go together", do="Give both, or none."))
     if mmu is not None and mmu < 1:
         raise SpecError(explain("--mmu", expected="1 pixel or more", got=mmu))
-    part = cut(store, months=_months(months), area=_area(area), unpublished=unpublished)
+    part = _part(store, months, area, unpublished=unpublished)
     path = to / event_log.NAME if to.is_dir() else to
     if path.suffix != ".parquet":
         raise SpecError(explain(f"--out {path}", expected="a folder, or a file ending in .parquet"))

@@ -107,12 +107,17 @@ def stats(
     months: MonthsText = "",
     variable: Variables = None,
     unpublished: Unpublished = False,
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="Interpreted points: areas on the ground, too, with 95 % intervals."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="csv, json or parquet.")] = "",
     to: Annotated[Path | None, typer.Option("--out", help="File; by default printed.")] = None,
 ) -> None:
     """Square kilometres of each class, and means, zone by zone and month by month."""
     from cdscale.query import Zones, statistics
-    from cdscale.query.tables import FORMATS, rows
+    from cdscale.query.ground import ground
+    from cdscale.query.tables import FORMATS, columns_of, rows
 
     form = form or (to.suffix[1:] if to and to.suffix[1:] in FORMATS else "csv")
     if form not in FORMATS:
@@ -121,17 +126,19 @@ def stats(
         raise SpecError(errors.explain("Parquet is not printed", do="Name a file: --out FILE."))
     if to is not None and not to.parent.is_dir():
         raise SpecError(errors.explain(f"--out {to}: there is no folder {to.parent}"))
-    zones = Zones.read(polygons, by=by, crs=crs)
-    found = statistics(_source(store), zones, _wanted(months, variable, unpublished))
+    zones, source = Zones.read(polygons, by=by, crs=crs), _source(store)
+    found = statistics(source, zones, _wanted(months, variable, unpublished))
     if not found.about.months:
         raise SpecError(
             errors.explain(
                 f"{store}: no month is published", do="Complete the run, or --unpublished."
             )
         )
-    for note in found.notes:
+    sampled = None if sample is None else ground(source, zones, found, sample)
+    for note in (*found.notes, *(sampled.notes if sampled else ())):
         err.print(f"note: {escape(note)}", soft_wrap=True)
-    data = FORMATS[form](list(rows(found, zones.field)), zones.field)
+    table = list(rows(found, zones.field, sampled))
+    data = FORMATS[form](table, columns_of(zones.field, sampled))
     if to is None:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()

@@ -18,9 +18,10 @@ from cdscale.errors import SpecError, explain
 from cdscale.grid import LON_LAT
 from cdscale.months import Month, Months
 from cdscale.query.evidence import explain as explained
+from cdscale.query.ground import ground
 from cdscale.query.points import at_month, pixel_series
 from cdscale.query.spots import Spot, pixel_of
-from cdscale.query.tables import COLUMNS, column_of, rows
+from cdscale.query.tables import columns_of, rows
 from cdscale.query.wanted import Wanted
 from cdscale.query.zonal import statistics
 from cdscale.query.zones import Zones
@@ -123,7 +124,7 @@ class Questions:
         index = pd.DatetimeIndex([m.to_numpy() for m in months], name="month")
         return pd.DataFrame(lines, index=index)
 
-    def area(self, polygon: Any, *, crs: str = LON_LAT) -> pd.DataFrame:
+    def area(self, polygon: Any, *, crs: str = LON_LAT, sample: str | Path = "") -> pd.DataFrame:
         """Square kilometres of each class, and means, in a polygon: with exact shares of pixels.
 
         Parameters
@@ -132,6 +133,9 @@ class Questions:
             Of shapely, a mapping as GeoJSON has it, or anything with ``__geo_interface__``.
         crs : str
             Of its coordinates.
+        sample : str or Path
+            Interpreted points of ``cdscale accuracy design``: with the area of their classes on
+            the ground and its 95 % interval, see :mod:`cdscale.query.ground`.
 
         Returns
         -------
@@ -139,11 +143,13 @@ class Questions:
             A row for each month, variable, band and class; columns as of ``cdscale stats``.
         """
         geometry = shape(getattr(polygon, "__geo_interface__", polygon))
-        return self._table(Zones.of(geometry, crs), drop=True)
+        return self._table(Zones.of(geometry, crs), sample, drop=True)
 
-    def stats(self, polygons: str | Path, *, by: str, crs: str = "") -> pd.DataFrame:
+    def stats(
+        self, polygons: str | Path, *, by: str, crs: str = "", sample: str | Path = ""
+    ) -> pd.DataFrame:
         """The same for every zone of a vector file, which a field of it names."""
-        return self._table(Zones.read(Path(polygons), by=by, crs=crs))
+        return self._table(Zones.read(Path(polygons), by=by, crs=crs), sample)
 
     def explain(self, lon: float, lat: float, *, crs: str = LON_LAT) -> dict[str, Any]:
         """What stands behind a pixel: see :func:`cdscale.query.explain`; ``reasons`` in words."""
@@ -184,11 +190,13 @@ class Questions:
 
     # ---------------------------------------------------------------------------------- inside
 
-    def _table(self, zones: Zones, *, drop: bool = False) -> pd.DataFrame:
-        found = statistics(self._source, zones, self._wanted)
-        names = [column_of(zones.field), *COLUMNS]
-        table = pd.DataFrame(list(rows(found, zones.field)), columns=names)
-        table.attrs["notes"] = list(found.notes)
+    def _table(self, zones: Zones, sample: str | Path, *, drop: bool = False) -> pd.DataFrame:
+        source = self._source
+        found = statistics(source, zones, self._wanted)
+        sampled = ground(source, zones, found, Path(sample)) if sample else None
+        names = list(columns_of(zones.field, sampled))
+        table = pd.DataFrame(list(rows(found, zones.field, sampled)), columns=names)
+        table.attrs["notes"] = [*found.notes, *(sampled.notes if sampled else ())]
         return table.drop(columns=names[0]) if drop else table
 
     @property
