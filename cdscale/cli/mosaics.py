@@ -51,8 +51,9 @@ def seams_line(one: Gate) -> str:
     if one.worst is None:
         return f"Seams of {one.product}: no two tiles with data meet."
     w = one.worst
+    of = f", the worst of {one.months} months" if one.months > 1 else ""
     return (
         f"Seams of {one.product}: {one.verdict}. Probabilities differ by {w.across:.4f} across the "
-        f"edges of tiles and by {w.inside:.4f} beside them in {w.month}, the worst of {one.months} "
-        f"months; more than {one.largest_excess:g} and {one.largest_ratio:g} times as much warns."
+        f"edges of tiles and by {w.inside:.4f} beside them in {w.month}{of}; more "
+        f"than {one.largest_excess:g} and {one.largest_ratio:g} times as much warns."
     )

@@ -54,9 +54,10 @@ def seam_check(gate: Gate) -> Check:
     if worst is None:
         text = "No two tiles with data meet."
         return Check(name=name, verdict="none", text=text)
+    of = f", the worst of {gate.months} months" if gate.months > 1 else ""
     text = (
         f"Probabilities differ by {worst.across:.3f} across the edges of tiles and by "
-        f"{worst.inside:.3f} beside them ({worst.month}, the worst of {gate.months} months); "
+        f"{worst.inside:.3f} beside them ({worst.month}{of}); "
         f"{gate.largest_excess:g} more and {gate.largest_ratio:g} times as much warns."
     )
     return Check(name=name, verdict="pass" if worst.passed else "warn", text=text)
