@@ -33,7 +33,7 @@ import yaml
 from shapely.geometry import box, mapping
 
 from benchmarks.damages import contents
-from benchmarks.faults import WORK, Cluster, Disk, disk, drive, forks, kill
+from benchmarks.faults import STACKS, WORK, Cluster, Disk, disk, drive, forks, kill
 from cdscale import simulate
 from cdscale.grid import LON_LAT, Area, reproject
 from cdscale.integrity import inspect, run_of
@@ -46,8 +46,9 @@ FAULTS = (
 )  # fmt: skip
 OWN = ("worker", "workers", "driver", "interrupt", "terminate", "disk")
 """Those of a run with workers of its own, which end with it."""
-PATIENCE = 1200.0
-"""Seconds after which one command counts as hung."""
+PATIENCE = 300.0
+"""Seconds after which one command counts as hung: ten times those of an undisturbed one on two
+cores that are busy. What its processes were at is then kept, and they are killed."""
 MOST_COMMANDS = 12
 
 
@@ -60,6 +61,8 @@ class Schedule:
     faults: list[str] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     """Exit status of each command; negative: the signal that ended it."""
+    hung: int = 0
+    """Commands that did not end by themselves."""
     hits: int = 0
     """Faults that met a run that was still going."""
     seconds: float = 0.0
@@ -143,6 +146,16 @@ class Stage:
                 while Path(f"/proc/{driver}").exists() and time.perf_counter() < stop:
                     time.sleep(0.02)
 
+    def end(self, process: Any, where: str) -> None:
+        """Have all processes of a command that hangs say what they are at, and kill them."""
+        own = self.cluster.processes() if where == "address" else workers_of(process.pid)
+        for pid in (process.pid, *own):
+            kill(pid, STACKS)
+            time.sleep(1)  # they say it in one file
+        for pid in (process.pid, *own):
+            kill(pid, signal.SIGKILL)
+        process.join()
+
     def spell(self, kind: str, processes: list[int], rng: random.Random) -> Iterator[None]:
         """A while in which the disk is full, or the store fails."""
         flag = self.cluster.home / "store-fails"
@@ -186,8 +199,8 @@ def play(seed: int, where: str, output: Path, stage: Stage) -> Schedule:
                 stage.hit(kind, process.pid, where, rng)
         process.join(PATIENCE)
         if process.is_alive():
-            kill(process.pid, signal.SIGKILL)
-            raise RuntimeError(f"schedule {seed} hangs after {schedule.faults}")
+            schedule.hung += 1
+            stage.end(process, where)
         code = int(process.exitcode)
         schedule.statuses.append(code)
         if len(schedule.statuses) > MOST_COMMANDS:
@@ -275,6 +288,7 @@ def summed(done: list[Schedule], options: argparse.Namespace) -> dict[str, Any]:
         "lost": sum(s.lost for s in done),
         "conflicting": sum(s.conflicting for s in done),
         "tracebacks": sum(s.tracebacks for s in done),
+        "hung": sum(s.hung for s in done),
         "faults": dict(Counter(kind for s in done for kind in s.faults)),
         "faults that met a running command": sum(s.hits for s in done),
         "commands": sum(len(s.statuses) for s in done),

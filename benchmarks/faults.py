@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import multiprocessing
 import os
 import random
@@ -35,6 +36,8 @@ PORT = int(os.environ.get("CDSCALE_CRASHES_PORT", "18786"))
 FAILS = 0.3
 """Share of the calls that fail while the store does."""
 DISK_MB = 24
+STACKS = signal.SIGUSR1
+"""Has a process say where each of its threads is, in ``stacks.txt``."""
 
 
 # ----------------------------------------------------------------------------------- processes
@@ -47,9 +50,16 @@ def forks() -> Any:
     return context
 
 
+def tell_stacks() -> None:
+    """Do so from now on, in this process."""
+    file = (Path(os.environ[WORK]) / "stacks.txt").open("a", encoding="utf-8")
+    faulthandler.register(STACKS, file, all_threads=True)
+
+
 def drive(arguments: list[str], said: Path) -> None:
     """A driver: one ``cdscale`` command in a process group of its own, its words in a file."""
     os.setsid()
+    tell_stacks()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with said.open("a", encoding="utf-8") as file:
         for stream in (1, 2):
@@ -63,6 +73,7 @@ def drive(arguments: list[str], said: Path) -> None:
 def serve(workers: int) -> None:
     """A scheduler and its workers, until it is killed."""
     os.setsid()
+    tell_stacks()
     import dask
     from distributed import LocalCluster
     from distributed.utils import get_mp_context
@@ -95,6 +106,7 @@ def serve(workers: int) -> None:
 def dask_setup(worker: object) -> None:
     """Called by Dask in each worker: it says who it is, and its store fails when told to."""
     del worker
+    tell_stacks()
     from zarr.storage import LocalStore
 
     home = Path(os.environ[WORK])
@@ -156,11 +168,17 @@ class Cluster:
         said = [int(path.name) for path in self.home.glob("workers/*")]
         return sorted(pid for pid in said if Path(f"/proc/{pid}").exists())
 
+    def processes(self) -> list[int]:
+        """Its workers, and what its scheduler and nannies run in."""
+        if self.process is None or self.process.pid is None or not self.process.is_alive():
+            return []
+        return [*self.workers(), self.process.pid]
+
     def kill(self) -> None:
         """Scheduler, nannies and workers at once."""
-        if self.process is not None and self.process.is_alive():
-            for pid in [*self.workers(), self.process.pid or 0]:
-                kill(pid, signal.SIGKILL)
+        for pid in self.processes():
+            kill(pid, signal.SIGKILL)
+        if self.process is not None:
             self.process.join()
 
 
