@@ -107,6 +107,9 @@ class Silent:
     def again(self, task: Task, reason: str) -> None:
         """See :class:`cdscale.run.Watcher`."""
 
+    def held(self, reason: str) -> None:
+        """See :class:`cdscale.run.Watcher`."""
+
     def failed(self, task: Task, reason: str) -> None:
         """See :class:`cdscale.run.Watcher`."""
 

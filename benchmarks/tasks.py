@@ -85,6 +85,9 @@ class Silent:
     def again(self, task: Task, reason: str) -> None:
         """Say nothing."""
 
+    def held(self, reason: str) -> None:
+        """Say nothing."""
+
     def failed(self, task: Task, reason: str) -> None:
         """Say nothing."""
 

@@ -66,6 +66,10 @@ class Display:
         """See :class:`cdscale.run.Watcher`."""
         self._progress.console.print(f"[yellow]{task}[/] again: {escape(reason)}")
 
+    def held(self, reason: str) -> None:
+        """See :class:`cdscale.run.Watcher`."""
+        self._progress.console.print(f"[yellow]{escape(reason)}[/]")
+
     def failed(self, task: Task, reason: str) -> None:
         """See :class:`cdscale.run.Watcher`."""
         self._failed += 1

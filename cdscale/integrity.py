@@ -13,7 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from cdscale.errors import StoreError, explain
+from cdscale.grid import Tile
 from cdscale.months import Month
+from cdscale.mosaic import records
+from cdscale.mosaic_check import look
 from cdscale.spec.base import Frozen
 from cdscale.spec.cube import Variable
 from cdscale.spec.job import STORES, Job
@@ -34,6 +37,8 @@ class Kind(StrEnum):
     """A shard that reads, and holds other pixels than its receipt tells of."""
     UNKNOWN = "unknown"
     """A shard of the run of which no receipt tells, or a receipt that does not read."""
+    STALE = "stale"
+    """A shard of an overview that reads, and is not what the tiles below it make."""
     FOREIGN = "foreign"
     """A file among the shards that belongs to no tile and month of the run."""
 
@@ -45,6 +50,7 @@ class Fault(Frozen):
     store: str
     """Its name, like ``cube.zarr``."""
     variable: str
+    """In an overview, with the overview's name before it: ``1/probability``."""
     task: str = ""
     """Whose shard it is; empty for what is nobody's."""
     said: str = ""
@@ -61,6 +67,8 @@ class Findings(Frozen):
     """Read and compared."""
     bytes: int
     """Of these, as pixels."""
+    overviews: int = 0
+    """Shards of overviews, made once more from the tiles and compared."""
     undone: int
     """Tasks of the run that are still to do: no faults."""
     faults: tuple[Fault, ...]
@@ -125,6 +133,7 @@ def inspect(job: Job, stages: Iterable[Stage]) -> Findings:
     return Findings(
         shards=sum(part.shards for part in parts),
         bytes=sum(part.bytes for part in parts),
+        overviews=sum(part.overviews for part in parts),
         undone=sum(part.undone for part in parts),
         faults=tuple(fault for part in parts for fault in part.faults),
     )
@@ -164,6 +173,7 @@ class _Inspection:
         self.stage = stage
         self.store = _store(job, stage)
         self.ledger = Ledger(job.ledger_folder)
+        self.job = job
         self.planned = frozenset(job.tasks(stage)) if stage in job.stages else frozenset()
 
     def run(self) -> Findings:
@@ -180,16 +190,37 @@ class _Inspection:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="verify") as pool:
             found = list(pool.map(self._look, checks))
         faults = [fault for fault in found if fault is not None]
-        strays = list(self._strays(whole, kept))
+        faults += self._strays(whole, kept)
         names = coordinates_differ(self.store.path, self.store.spec)
         coordinates = [self._fault(Kind.DAMAGED, name) for name in names]
         sizes = {v.name: v.itemsize * self.store.spec.grid.tile_px**2 for v in self._variables}
+        above, overviews = self._overviews(whole, faults)
         return Findings(
             shards=len(checks),
+            overviews=above,
             bytes=sum(sizes.get(name, 0) for _, name, _ in checks),
             undone=len(self.planned - set(whole)),
-            faults=tuple(coordinates + faults + strays),
+            faults=tuple(coordinates + faults + overviews),
         )
+
+    def _overviews(
+        self, whole: dict[Task, Receipt], faults: list[Fault]
+    ) -> tuple[int, list[Fault]]:
+        """How many shards overviews have, and what is wrong with them above sound tiles."""
+
+        def sums(tile: Tile, month: Month) -> str:
+            receipt = whole.get(Task(self.stage, month, tile))
+            return "" if receipt is None else receipt.digest
+
+        hurt = (Task.parse(fault.task) for fault in faults if fault.task)
+        doubt = frozenset((task.tile, task.month) for task in hurt)
+        folder = records(self.job.spec.folder, self.stage)
+        seen = look(self.store, folder, self.job.tiles, sums, doubt)
+        found = [
+            self._fault(Kind(how), "/".join(filter(None, (level, variable))), said=where)
+            for how, level, variable, where in seen.flaws
+        ]
+        return seen.shards, found
 
     @property
     def _variables(self) -> tuple[Variable, ...]:

@@ -74,6 +74,11 @@ class Record(Frozen):
     """Of each tile what its pixels were."""
     seams: Seams
 
+    def made_from(self, tiles: dict[str, str], spec: CubeSpec) -> bool:
+        """Whether overviews of a store are those of such pixels of all tiles."""
+        same = self.version == VERSION and self.structure == spec.structure
+        return same and self.tiles == tiles and all(tiles.values())
+
 
 @dataclass(frozen=True)
 class Built:
@@ -176,6 +181,11 @@ def _of_progress(progress: Progress, stage: Stage) -> Sums:
 def records(folder: Path, stage: Stage) -> Path:
     """Where the records of a stage lie, in the output folder of a run."""
     return folder / "run" / "overviews" / str(stage)
+
+
+def record_of(folder: Path, month: Month) -> Record | None:
+    """The record of a month, in the folder of a stage's records; None where none reads."""
+    return _kept(folder / f"{month}.json")
 
 
 def gates(folder: Path) -> dict[str, Gate]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from cdscale import mosaic
+from cdscale import mosaic, mosaic_check
 from cdscale.cluster import Place, connect
 from cdscale.cluster.errands import each
 from cdscale.errors import PlanError, StoreError, explain
@@ -151,7 +151,9 @@ def repair(
         for stage in stages:
             if any(f.store == job.store_path(stage).name and not f.task for f in found.faults):
                 lay_out_again(job.store_path(stage))
-        return carry_out(progress, cluster, watcher), progress, others
+        outcome = carry_out(progress, cluster, watcher)
+        outcome.mended = sum(mosaic_check.mend(progress, stage) for stage in stages)
+        return outcome, progress, others
 
 
 def renew_overviews(

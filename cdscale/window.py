@@ -22,11 +22,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from distributed import CancelledError, Future, KilledWorker
 
-from cdscale.cluster import GPU, Place
+from cdscale.cluster import ANSWER_SECONDS, GPU, Place, Slots
 from cdscale.errors import PlanError, ReadError, StoreError, explain
 from cdscale.progress import Progress
 from cdscale.publication import Publication
@@ -43,8 +44,9 @@ LONGEST_PAUSE = 30.0
 TOGETHER_SECONDS = 0.02
 """How long others may follow the first of several tasks that end at once: their receipts then come
 in one request."""
-SLOTS_SECONDS = 5.0
-"""How long the number of slots is taken as it was: a cluster may grow and shrink meanwhile."""
+GATHER_SECONDS = 60.0
+"""How long to wait for receipts that are there: a worker may die with them, and their tasks are
+done again only where there is another one."""
 SLOW = 60.0
 """Seconds from which a task may count as slow, if it also takes ``SLOW_TIMES`` as long as half of
 the others."""
@@ -64,6 +66,10 @@ class Watcher(Protocol):
 
     def again(self, task: Task, reason: str) -> None:
         """A task failed and will be tried again."""
+        ...
+
+    def held(self, reason: str) -> None:
+        """Nothing can be done for now."""
         ...
 
     def failed(self, task: Task, reason: str) -> None:
@@ -86,6 +92,8 @@ class Outcome:
     """Tasks that were not sent, since the budget was spent."""
     stopped: str = ""
     """Which budget that was."""
+    mended: int = 0
+    """Shards of overviews that were made again, since they were not what they should be."""
 
     @property
     def complete(self) -> bool:
@@ -101,6 +109,7 @@ class Outcome:
         self.seconds += other.seconds
         self.unbegun += other.unbegun
         self.stopped = self.stopped or other.stopped
+        self.mended += other.mended
 
 
 @dataclass
@@ -184,7 +193,7 @@ class Window:
         self._flying: dict[Future[Receipt], Try] = {}
         self._arrived: queue.SimpleQueue[Future[Receipt]] = queue.SimpleQueue()
         self._took: deque[float] = deque(maxlen=200)
-        self._slots, self._slots_until = 0, 0.0
+        self._slots = Slots(place, watcher.held)
 
     def work_off(self, tries: Iterable[Try], waiting: Iterable[Task] = ()) -> None:
         """Send everything, and wait for it; on an interrupt, drop what flies and leave.
@@ -200,7 +209,7 @@ class Window:
         Raises
         ------
         PlanError
-            When the cluster is gone.
+            When the cluster is gone, or has had no worker for too long.
         """
         self._todo, self._waiting = deque(tries), set(waiting)
         try:
@@ -209,7 +218,9 @@ class Window:
                 self._send_ready()
                 self._send_slow_again()
                 for future, receipt in self._landed():
-                    self._settle(self._flying.pop(future), future, receipt)
+                    # Not any more where it was sent twice, and the other one has just landed.
+                    if future in self._flying:
+                        self._settle(self._flying.pop(future), future, receipt)
             self.outcome.waiting = len(self._waiting)
         except _ClusterLost as err:
             raise PlanError(
@@ -236,13 +247,13 @@ class Window:
             self._suspects.clear()
 
     def _send_ready(self) -> None:
-        now = time.monotonic()
+        now, slots = time.monotonic(), self._slots_now()
         due = [attempt for attempt in self._later if attempt.not_before <= now]
         self._later = [attempt for attempt in self._later if attempt.not_before > now]
         self._todo.extendleft(reversed(due))
         if any(attempt.alone for attempt in self._flying.values()):
             return
-        size = WINDOW * self._slots_now()
+        size = WINDOW * slots
         if len(self._flying) <= size // 2:
             room = min(size - len(self._flying), len(self._todo))
             self._send([self._todo.popleft() for _ in range(room)])
@@ -250,21 +261,24 @@ class Window:
             self._send([replace(self._suspects.popleft(), alone=True)])
 
     def _slots_now(self) -> int:
-        now = time.monotonic()
-        if now > self._slots_until:
-            with _cluster_answers():
-                self._slots, self._slots_until = self.place.slots, now + SLOTS_SECONDS
-        return self._slots
+        with _cluster_answers():
+            return self._slots.now(lambda: any(map(self._on_gpu, self._flying.values())))
+
+    def _on_gpu(self, attempt: Try) -> bool:
+        return self.place.gpu and self.job.runs_network(attempt.task)
 
     def _send(self, attempts: list[Try]) -> None:
-        """Send tasks in one request."""
-        if not attempts:
-            return
+        """Send tasks in one request, or in two where only some of them want a GPU."""
         for attempt in attempts:
             self.publication.begin(attempt.task)
+        for resources in (GPU, None):
+            some = [a for a in attempts if self._on_gpu(a) is (resources is GPU)]
+            if some:
+                self._submit(some, resources)
+
+    def _submit(self, attempts: list[Try], resources: dict[str, float] | None) -> None:
         names = [f"{self._token}-{self._sent + i}" for i in range(len(attempts))]
         self._sent += len(attempts)
-        wants_gpu = self.place.gpu and self.stage is not Stage.COMPOSE
         with _cluster_answers():
             futures = self.place.client.map(
                 perform_from,
@@ -273,7 +287,7 @@ class Window:
                 [self.job.digest] * len(attempts),
                 [attempt.fingerprint for attempt in attempts],
                 key=[(*a.task.key, name) for a, name in zip(attempts, names, strict=True)],
-                resources=GPU if wants_gpu else None,
+                resources=resources,
                 retries=0,
                 pure=False,
             )
@@ -315,11 +329,25 @@ class Window:
                 self._arrived.put(future)
         arrived = [future for future in arrived if future.status in {"finished", "error"}]
         ended = [future for future in arrived if future.status == "finished"]
+        receipts = self._receipts(ended)
+        # Of those without a receipt the task is done again, or fails: they are looked at once more.
+        for future in ended:
+            if future not in receipts:
+                self._arrived.put(future)
+        return [(f, receipts.get(f)) for f in arrived if f in receipts or f not in ended]
+
+    def _receipts(self, ended: list[Future[Receipt]]) -> dict[Future[Receipt], Receipt]:
+        """What tasks have said that ended well; nothing where a worker died with some of it."""
+        if not ended:
+            return {}
         # One request for all of them, not one for each.
+        gather = partial(self.place.client.gather, ended, errors="skip")
         with _cluster_answers():
-            got = self.place.client.gather(ended, errors="skip") if ended else []
-        receipts = dict(zip(ended, got, strict=True)) if len(got) == len(ended) else {}
-        return [(future, receipts.get(future)) for future in arrived]
+            try:
+                got = self.place.ask(gather, GATHER_SECONDS)
+            except TimeoutError:
+                return {}
+        return dict(zip(ended, got, strict=True)) if len(got) == len(ended) else {}
 
     def _arrivals(self) -> Iterator[Future[Receipt]]:
         """Futures that ended, but those that nobody waits for any more."""
@@ -337,12 +365,9 @@ class Window:
         """Take in how one attempt ended."""
         if receipt is None:
             with _cluster_answers():
-                error = future.exception()
-            if error is not None:
-                self._failed(attempt, error)
-                return
-            with _cluster_answers():
-                receipt = future.result()
+                error = future.exception(timeout=ANSWER_SECONDS)
+            self._failed(attempt, error or RuntimeError("it ended without a word"))
+            return
         left = self.job.spec.workers.retries - attempt.attempt
         if receipt.may_pass and left > 0:
             self._again(attempt, next(iter(receipt.failed.values())))

@@ -40,6 +40,9 @@ class LogWatcher:
     def again(self, task: Task, reason: str) -> None:
         get_run_logger().warning("%s again: %s", task, reason)
 
+    def held(self, reason: str) -> None:
+        get_run_logger().warning("%s", reason)
+
     def failed(self, task: Task, reason: str) -> None:
         get_run_logger().error("%s failed: %s", task, reason)
 

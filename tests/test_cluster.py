@@ -18,7 +18,7 @@ from distributed import Client, KilledWorker, LocalCluster
 from distributed.security import Security
 
 from cdscale import cluster
-from cdscale.cluster import connect, errands, worker_count, worker_lanes, worker_memory
+from cdscale.cluster import Slots, connect, errands, worker_count, worker_lanes, worker_memory
 from cdscale.cluster import place as places
 from cdscale.cluster.cut import scale
 from cdscale.cluster.gpus import Gpu, own_gpu, refuse_shared, uuid_of
@@ -572,6 +572,31 @@ def test_one_worker_for_each_gpu() -> None:
 )
 def test_memory_reads(text: str, size: int) -> None:
     assert worker_memory(Workers(memory=text)) == size
+
+
+@pytest.mark.parametrize(
+    ("minutes", "queued", "seconds"), [(0, False, 600), (0, True, 86400), (2, True, 120)]
+)
+def test_workers_are_waited_for_as_the_spec_says(
+    minutes: float, queued: bool, seconds: float
+) -> None:
+    assert Workers(wait_minutes=minutes).wait_seconds(queued=queued) == seconds
+
+
+def test_tasks_of_a_gpu_wait_for_workers_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdscale.cluster.slots.LOOK_SECONDS", -1)
+    there, gpus, said = {"a": 2, "b": 1}, set[str](), list[str]()
+    place = SimpleNamespace(threads=lambda: there, with_gpu=gpus.intersection, wait=0.0)
+    look = Slots(place, said.append)  # type: ignore[arg-type]
+    assert look.now(lambda: False) == 3
+    assert (look.now(lambda: True), said) == (
+        3, ["the cluster has no worker with a GPU: waiting 0 seconds for one"],
+    )  # fmt: skip
+    with pytest.raises(PlanError, match="no worker with a GPU for 0 seconds"):
+        look.now(lambda: True)
+    gpus.add("a")
+    assert look.now(lambda: True) == 3
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("text", ["much", "", "4 parsecs", "-1GB", "0"])

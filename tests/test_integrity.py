@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import zarr
 
+from benchmarks.damages import Silent
 from cdscale.errors import StoreError
 from cdscale.integrity import Findings, Kind, inspect, run_of
 from cdscale.progress import Progress
+from cdscale.run import repair
 from cdscale.spec.task import Stage, Task
-from cdscale.store import Ledger, Store, read_spec
+from cdscale.store import Ledger, Plane, Store, read_spec
 from cdscale.testing import DAMAGES, damage
 from tests.commands import Cli, refused
 from tests.regions import SmallRun, products, state_of
@@ -83,13 +85,14 @@ def test_every_damage_of_any_shard_is_found(copy: Path, kind: str) -> None:
     kept = {file: file.read_bytes() for _, file, _ in (one, other)}
     damage(kind, one[1], other[1], rng)
     expected = {one[::2], other[::2]} if kind == "swap" else {one[::2]}
-    found = look(copy)
+    store = next(path for path in one[1].parents if path.suffix == ".zarr")
+    found = look(store)
     assert {(fault.task, fault.variable) for fault in found.faults} == expected
     means = {"delete": Kind.MISSING, "swap": Kind.SWAPPED}.get(kind, Kind.DAMAGED)
     assert {fault.kind for fault in found.faults} == {means}
     for file, content in kept.items():
         file.write_bytes(content)
-    assert look(copy).faults == ()
+    assert look(store).faults == ()
 
 
 def test_pixels_that_were_written_past_the_receipts_are_found(copy: Path) -> None:
@@ -235,3 +238,92 @@ def test_json_names_every_fault(copy: Path, cdscale: Cli) -> None:
     assert said.code == 1
     (fault,) = json.loads(said.out)["faults"]
     assert (fault["kind"], fault["task"], fault["variable"]) == ("missing", str(task), name)
+
+
+# ----------------------------------------------------------------------------------- overviews
+
+
+def in_overviews(output: Path) -> list[tuple[str, Path]]:
+    """Every shard of an urban overview that has a file: its name among the faults, and the file."""
+    files = sorted(p for p in output.glob("urban.zarr/[12]/*/c/*/*/*"))
+    return [(str(file.relative_to(output / "urban.zarr").parents[3]), file) for file in files]
+
+
+def named(output: Path) -> set[tuple[str, Kind]]:
+    return {(fault.variable, fault.kind) for fault in look(output / "urban.zarr").faults}
+
+
+def test_damage_to_any_overview_is_found_and_made_again_and_nothing_else(
+    copy: Path, small_run: SmallRun, cdscale: Cli
+) -> None:
+    rng, every = random.Random(5), in_overviews(copy)
+    one, other = next(
+        (a, b)
+        for a, b in combinations(every, 2)
+        if a[0] == b[0] and a[1].read_bytes() != b[1].read_bytes()
+    )
+    damage("swap", one[1], other[1], rng)
+    expected, hurt = {(one[0], Kind.STALE)}, {one[1], other[1]}
+    rest = [shard for shard in every if shard[1] not in hurt]
+    kinds = [kind for kind in DAMAGES if kind != "swap"]
+    for kind, (name, file) in zip(kinds, rng.sample(rest, len(kinds)), strict=True):
+        damage(kind, file, file, rng)
+        hurt.add(file)
+        expected.add((name, Kind.MISSING if kind == "delete" else Kind.DAMAGED))
+    stray = copy / "urban.zarr" / "1" / "quality" / "c" / "0" / "9" / "9"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"?")
+    assert named(copy) == expected | {("1/quality", Kind.FOREIGN)}
+    before = state_of(copy)
+    said = cdscale("verify", copy / "urban.zarr", "--repair")
+    assert said.code == 0, said.err
+    assert f"{len(hurt)} shards of overviews made again" in said.err
+    assert products(copy) == small_run.products
+    after = state_of(copy)
+    touched = {copy / name for name, state in after.items() if before.get(name) != state}
+    shards = {path for path in touched if ".zarr" in str(path) and "published" not in path.parts}
+    assert shards <= hurt
+    assert not stray.exists()
+
+
+def test_above_a_damaged_tile_an_overview_is_not_blamed(copy: Path) -> None:
+    (_, task, name, file), *_ = [s for s in shards(copy) if s[0] is Stage.MAP]
+    damage("flip", file, file, random.Random(1))
+    faults = look(copy / "urban.zarr").faults
+    assert [(fault.variable, fault.task) for fault in faults] == [(name, str(task))]
+
+
+def test_overviews_that_are_gone_hidden_or_lie_elsewhere_are_made_again(
+    copy: Path, small_run: SmallRun, cdscale: Cli
+) -> None:
+    urban = copy / "urban.zarr"
+    damage("flip", next((urban / "1" / "x" / "c").rglob("0")), urban, random.Random(2))
+    for mark in (urban / "2" / "published" / "c").iterdir():
+        mark.unlink()
+    assert named(copy) == {("1/x", Kind.DAMAGED), ("2/published", Kind.MISSING)}
+    assert cdscale("verify", urban, "--repair").code == 0
+    assert products(copy) == small_run.products
+    shutil.rmtree(urban / "2")
+    assert named(copy) == {("2", Kind.MISSING)}
+    assert cdscale("verify", urban, "--repair").code == 0
+    assert products(copy) == small_run.products
+
+
+def test_whoever_is_killed_while_overviews_are_mended_shows_nothing_half_made(
+    copy: Path, small_run: SmallRun, cdscale: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (_, file), *_ = in_overviews(copy)
+    damage("delete", file, file, random.Random(3))
+
+    def dies(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Plane, "write", dies)
+    job, stages = run_of(copy / "urban.zarr")
+    with pytest.raises(KeyboardInterrupt):
+        repair(job, stages, inspect(job, stages), "local", Silent())
+    marks: Any = zarr.open_group(copy / "urban.zarr" / "1", mode="r")["published"]
+    assert not marks[0]
+    monkeypatch.undo()
+    assert cdscale("mosaic", copy / "urban.zarr").code == 0
+    assert products(copy) == small_run.products

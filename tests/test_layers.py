@@ -20,7 +20,7 @@ LAYERS = {
     "scenes": 2, "pixels": 2, "store": 2, "models": 2, "inference": 2, "classical": 2, "learn": 2,
     "stages": 3, "progress": 3, "publication": 3, "drift": 3,
     "completeness": 3, "detection": 3, "integrity": 3, "evaluation": 3, "plan": 3, "query": 3,
-    "export": 3, "accuracy": 3, "maps": 3, "survey": 3, "seams": 3, "mosaic": 3,
+    "export": 3, "accuracy": 3, "maps": 3, "survey": 3, "seams": 3, "mosaic": 3, "mosaic_check": 3,
     "cluster": 4, "display": 4, "run": 4, "window": 4,
     "cli": 5, "serve": 5, "__main__": 5,
 }  # fmt: skip

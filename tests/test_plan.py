@@ -367,3 +367,12 @@ def test_an_area_outside_the_grid_is_refused(tmp_path: Path, searches: list[RunS
     with pytest.raises(UserError, match="outside the grid europe"):
         freeze(spec)
     assert searches == []
+
+
+def test_tasks_with_a_network_want_a_gpu_and_those_of_states_alone_do_not(tmp_path: Path) -> None:
+    cards = {"urban": a_card("urban", halo=16), "change": a_card("change", halo=16)}
+    job = made_job(tmp_path, period="2022-04..2022-06", cards=cards)
+    tasks = [task for stage in job.stages for task in job.tasks(stage)]
+    assert {f"{t.stage} {t.month}" for t in tasks if job.runs_network(t)} == {
+        "map 2022-04", "map 2022-05", "map 2022-06", "change 2022-06",
+    }  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import itertools
 import json
 import random
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ import pytest
 from distributed import Client, Future, KilledWorker
 
 from cdscale import window
-from cdscale.cluster import GPU, Place, connect
+from cdscale.cluster import GPU, Place, connect, slots
 from cdscale.errors import PlanError, ReadError, StoreError, TaskError
 from cdscale.months import Month
 from cdscale.progress import Agenda, Progress, status
@@ -26,6 +29,7 @@ from cdscale.run import Outcome, execute, finished, prepared, run_stage
 from cdscale.spec.job import Job
 from cdscale.spec.task import Receipt, Stage, Task
 from cdscale.store import Ledger
+from cdscale.window import Try, Window
 from tests.regions import (
     SmallRun,
     a_card,
@@ -84,6 +88,7 @@ class Log:
     finished: list[str] = field(default_factory=list)
     repeated: list[tuple[str, str]] = field(default_factory=list)
     lost: list[tuple[str, str]] = field(default_factory=list)
+    held_up: list[str] = field(default_factory=list)
 
     def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
         self.begun.append((stage, todo, done))
@@ -94,6 +99,9 @@ class Log:
 
     def again(self, task: Task, reason: str) -> None:
         self.repeated.append((str(task), reason))
+
+    def held(self, reason: str) -> None:
+        self.held_up.append(reason)
 
     def failed(self, task: Task, reason: str) -> None:
         self.lost.append((str(task), reason))
@@ -106,7 +114,7 @@ class Counting:
         self.client = client
         self.dashboard_link = ""
         self.nthreads, self.cancel, self.gather = client.nthreads, client.cancel, client.gather
-        self.status = client.status
+        self.status, self.sync = client.status, client.sync
         self.flying = self.most = 0
         self.asked: list[dict[str, Any]] = []
 
@@ -185,14 +193,22 @@ def test_only_tasks_with_a_network_ask_for_a_gpu(
     send = place.client.map
 
     def map_(*args: Any, resources: Any, **options: Any) -> list[Future]:
-        asked[options["key"][0][0]] = resources  # the cluster has none: do not insist
+        for stage, month, *_ in options["key"]:
+            asked[f"{stage} {month}"] = resources  # the cluster has none: do not insist
         return send(*args, **options)
 
     monkeypatch.setattr(place.client, "map", map_)
     with prepared(job) as progress:
         for stage in job.stages:
             assert run_stage(progress, stage, Place(place.client, gpu=True), Log()).complete
-    assert asked == {"compose": None, "map": GPU, "change": GPU}
+    assert asked == {
+        "compose 2022-04": None,
+        "compose 2022-05": None,
+        "map 2022-04": GPU,
+        "map 2022-05": GPU,
+        "change 2022-04": None,  # no pair ends in it: it goes on from states alone
+        "change 2022-05": GPU,
+    }
 
 
 def test_one_month_of_a_stage(tmp_path: Path, script: Script, place: Place) -> None:
@@ -408,6 +424,121 @@ def test_a_scheduler_that_dies_ends_the_run_with_a_reason(
     with pytest.raises(PlanError, match=r"cluster does not answer any more.*run again"):
         execute(job, cluster.scheduler_address, Killer())
     assert 3 <= len(status(job).stages["compose"].missing) < 32
+
+
+def test_a_cluster_without_workers_is_waited_for_only_so_long(
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "LOOK_SECONDS", 0.02)
+    job = made_job(tmp_path, workers={"wait_minutes": 0.005})
+    watcher = Log()
+    with thread_cluster(workers=0) as cluster:
+        with pytest.raises(PlanError, match=r"no worker for 0\.3 seconds.*workers\.wait_minutes"):
+            execute(job, cluster.scheduler_address, watcher)
+        assert watcher.held_up == ["the cluster has no worker: waiting 0.3 seconds for one"]
+
+        class Helpful(Log):
+            def held(self, reason: str) -> None:
+                cluster.scale(1)
+
+        patient = made_job(tmp_path)
+        assert execute(patient, cluster.scheduler_address, Helpful()).complete
+
+
+def test_ctrl_c_ends_a_run_that_waits_for_workers(tmp_path: Path, script: Script) -> None:
+    class Impatient(Log):
+        def held(self, reason: str) -> None:
+            threading.Timer(0.2, _thread.interrupt_main).start()
+
+    # A shell has whatever it starts in the background pass it over.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with thread_cluster(workers=0) as cluster:
+            with pytest.raises(KeyboardInterrupt):
+                execute(made_job(tmp_path), cluster.scheduler_address, Impatient())
+            assert not cluster.scheduler.tasks
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_that_loses_its_last_worker_to_a_task_sent_alone_does_not_wait_for_ever(
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "LOOK_SECONDS", 0.02)
+    job = made_job(tmp_path, nx=1, period="2022-04", workers={"wait_minutes": 0.005})
+    (task,) = tasks(job, Stage.COMPOSE)
+    script.errors = {task: [KILLED]}
+    there = Place.threads
+
+    def threads(self: Place) -> dict[str, int]:
+        return {} if len(script.tries) > 1 else there(self)
+
+    script.waits = {}
+    monkeypatch.setattr(Place, "threads", threads)
+    monkeypatch.setattr(Window, "_arrivals", lambda self: _none_of_the_second(self, script))
+    with thread_cluster() as cluster, pytest.raises(PlanError, match="no worker for"):
+        execute(job, cluster.scheduler_address, Log())
+
+
+def _none_of_the_second(self: Window, script: Script) -> Iterator[Future]:
+    """Futures that end, but those of a worker that is gone with them."""
+    time.sleep(0.02)
+    while not self._arrived.empty():
+        future = self._arrived.get_nowait()
+        if not self._flying[future].alone:
+            yield future
+
+
+def test_a_task_that_was_sent_twice_may_land_twice_at_once(
+    tmp_path: Path, script: Script, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, landed = Window._send, Window._landed
+
+    def twice(self: Window, attempts: list[Try]) -> None:
+        send(self, attempts * 2)
+
+    def both(self: Window) -> list[Any]:
+        got: list[Any] = []
+        while len(got) < len(self._flying):
+            got += landed(self)
+        return got
+
+    monkeypatch.setattr(Window, "_send", twice)
+    monkeypatch.setattr(Window, "_landed", both)
+    with prepared(made_job(tmp_path, nx=1, period="2022-04")) as progress:
+        outcome = run_stage(progress, Stage.COMPOSE, place, Log())
+    assert (outcome.done, outcome.complete, len(script.tries)) == (1, True, 2)
+
+
+def test_receipts_that_do_not_come_are_asked_for_again(
+    tmp_path: Path, script: Script, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as nobody does the tasks again of a worker that died, there is nothing to gather."""
+    ask, late = Place.ask, list[float]()
+
+    def slow(self: Place, question: Any, seconds: float = 1.0) -> Any:
+        if seconds == window.GATHER_SECONDS and len(late) < 2:
+            late.append(seconds)
+            raise TimeoutError
+        return ask(self, question, seconds)
+
+    monkeypatch.setattr(Place, "ask", slow)
+    with prepared(made_job(tmp_path)) as progress:
+        outcome = run_stage(progress, Stage.COMPOSE, place, Log())
+    assert (len(late), outcome.done, outcome.complete) == (2, len(script.tries), True)
+
+
+def test_a_scheduler_that_hangs_ends_the_run_with_a_reason(
+    tmp_path: Path, script: Script, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> dict[str, int]:
+        await asyncio.sleep(60)
+        return {}
+
+    monkeypatch.setattr(place.client, "nthreads", never)
+    monkeypatch.setattr(Place.ask, "__defaults__", (0.1,))
+    with prepared(made_job(tmp_path)) as progress, pytest.raises(PlanError, match="not answer"):
+        run_stage(progress, Stage.COMPOSE, place, Log())
 
 
 def test_a_receipt_that_dies_with_its_worker_is_waited_for(

@@ -63,6 +63,8 @@ def _repair(job: Job, stages: tuple[Stage, ...], found: Findings, cluster: str) 
         )
     show_failures(status_of(progress))
     err.print(f"{outcome.done} tasks done again in {outcome.seconds:.0f} s.")
+    if outcome.mended:
+        err.print(f"{outcome.mended} shards of overviews made again.")
     return outcome.complete and not others
 
 
@@ -74,4 +76,6 @@ def _show(found: Findings) -> None:
     count = len(found.faults)
     says = f"{count} fault{'' if count == 1 else 's'}" if count else "all as their receipts say"
     undone = f"; {found.undone} tasks are still to do" if found.undone else ""
-    out.print(f"{found.shards} shards, {found.bytes / 1e6:.1f} MB of pixels: {says}{undone}.")
+    above = f" and {found.overviews} of overviews" if found.overviews else ""
+    size = f"{found.bytes / 1e6:.1f} MB of pixels"
+    out.print(f"{found.shards} shards{above}, {size}: {says}{undone}.")

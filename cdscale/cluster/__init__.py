@@ -1,7 +1,8 @@
 """Where Dask runs: on this machine, on its GPUs, in jobs, in pods, or at an address.
 
 ``cut`` reads the numbers of the spec, ``jobs`` is SLURM, ``pods`` is Kubernetes, ``gpus`` tells
-which worker has which GPU, ``place`` is a cluster in use, ``errands`` are calls on its workers.
+which worker has which GPU, ``place`` is a cluster in use, ``slots`` what it can do at once,
+``errands`` are calls on its workers.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from distributed.utils import silence_logging_cmgr
 
 from cdscale.cluster.cut import worker_count, worker_lanes, worker_memory
 from cdscale.cluster.jobs import slurm
-from cdscale.cluster.place import GPU, Place
+from cdscale.cluster.place import ANSWER_SECONDS, GPU, Place
 from cdscale.cluster.pods import kubernetes
+from cdscale.cluster.slots import Slots
 from cdscale.errors import PlanError, SpecError, explain
 from cdscale.spec.run import Workers
 
 __all__ = [
+    "ANSWER_SECONDS",
     "GPU",
     "Place",
+    "Slots",
     "check_choice",
     "connect",
     "worker_count",
@@ -43,8 +47,6 @@ _SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    # A task that waits for a GPU that never comes says so after ten minutes.
-    "distributed.scheduler.no-workers-timeout": "10 minutes",
     "distributed.diagnostics.nvml": False,
     "distributed.admin.log-format": "%(message)s",
 }
@@ -96,23 +98,24 @@ def connect(choice: str, workers: Workers, shared: Path | None = None) -> Iterat
         When there is no GPU, two workers have the same one, or no scheduler answers.
     """
     check_choice(choice)
+    queued = choice in {"slurm", "kubernetes"}
+    wait = workers.wait_seconds(queued=queued)
     with dask.config.set(_SETTINGS | (_KEPT if choice in {"local", "cuda"} else {})):
         if "://" in choice:
             # What Dask logs of a scheduler that goes away is said by whoever used it.
             with silence_logging_cmgr(logging.CRITICAL), _at(choice) as client:
-                yield _placed(client, gpu=_has_gpus(client))
+                yield _placed(Place(client, _has_gpus(client), wait))
         else:
             with (
                 _started(choice, workers, shared or Path.home()) as cluster,
                 Client(cluster, set_as_default=False) as client,
             ):
-                own = choice in {"slurm", "kubernetes"} and workers.gpu
-                yield _placed(client, gpu=own or choice == "cuda")
+                gpu = (queued and workers.gpu) or choice == "cuda"
+                yield _placed(Place(client, gpu, wait))
 
 
-def _placed(client: Client, *, gpu: bool) -> Place:
-    place = Place(client, gpu)
-    if gpu:
+def _placed(place: Place) -> Place:
+    if place.gpu:
         place.tell_gpus_apart()
     return place
 

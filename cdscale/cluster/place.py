@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from distributed import Client
 
@@ -12,6 +14,9 @@ from cdscale.cluster.gpus import Gpu, own_gpu, refuse_shared
 GPU = {"GPU": 1.0}
 """What a task that needs a GPU asks for, on a cluster that has them. A worker has as many of these
 as it has lanes: its tasks take turns on the one GPU."""
+ANSWER_SECONDS = 300.0
+"""How long a scheduler may take to answer. It may be busy for a while, with thousands of workers or
+on a machine that has other work; one that has stopped keeps its connections and never answers."""
 
 _log = logging.getLogger(__name__)
 
@@ -23,12 +28,28 @@ class Place:
     client: Client
     gpu: bool
     """Whether tasks with a network must ask for a GPU."""
+    wait: float = 600.0
+    """Seconds that a run waits while there is no worker for its tasks."""
     _gpus: dict[str, Gpu] = field(default_factory=dict)
     """GPUs of the workers that have been asked, by address."""
 
-    @property
-    def slots(self) -> int:
-        """Tasks that can run at once: threads of all workers.
+    def ask(self, question: Callable[[], Any], seconds: float = ANSWER_SECONDS) -> Any:
+        """What a method of the client says, if it says it in time.
+
+        Raises
+        ------
+        TimeoutError
+            When it does not.
+        """
+
+        async def asked() -> Any:
+            answer: Awaitable[Any] = question()  # within the client's own loop
+            return await answer
+
+        return self.client.sync(asked, callback_timeout=seconds)
+
+    def threads(self) -> dict[str, int]:
+        """Tasks that can run at once: threads of each worker, by its address.
 
         Workers on GPUs that have come since are asked which ones theirs are.
 
@@ -36,11 +57,22 @@ class Place:
         ------
         PlanError
             When two have the same.
+        TimeoutError
+            When the scheduler does not answer.
         """
-        threads = self.client.nthreads()
+        threads: dict[str, int] = dict(self.ask(self.client.nthreads))
         if self.gpu and not threads.keys() <= self._gpus.keys():
             self.tell_gpus_apart()
-        return max(1, int(sum(threads.values())))
+        return threads
+
+    @property
+    def slots(self) -> int:
+        """Tasks that can run at once, on all workers together; 1 where nobody is there yet."""
+        return max(1, sum(self.threads().values()))
+
+    def with_gpu(self, workers: Iterable[str]) -> set[str]:
+        """Those of some workers that have a GPU."""
+        return self._gpus.keys() & set(workers)
 
     def tell_gpus_apart(self) -> None:
         """Ask workers on GPUs which ones theirs are, each once.

@@ -128,6 +128,14 @@ class Job(Frozen):
         """The task of the month after that goes on from the states of a change task."""
         return self._beside(task, 1)
 
+    def runs_network(self, task: Task) -> bool:
+        """Whether a task runs a network, and so wants a GPU where the cluster has some.
+
+        A change task of a month that no pair ends in only goes on from the states before it.
+        """
+        paired = task.stage is Stage.CHANGE and task.month in self.pairs
+        return paired or task.stage is Stage.MAP
+
     def _beside(self, task: Task, step: int) -> Task | None:
         if task.stage is not Stage.CHANGE or "urban" not in self.cards:
             return None

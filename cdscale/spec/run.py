@@ -25,6 +25,8 @@ S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"
 S1_BANDS = ("vv", "vh")
 GPU_LANES = 3
 """Tasks in hand on a GPU: one is read, one is on the device, one is written."""
+ABSENT_MINUTES, QUEUED_MINUTES = 10.0, 24 * 60.0
+"""How long a run waits for workers: a machine has started again by then, a queue has moved."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -144,6 +146,9 @@ class Workers(Frozen):
     """Of SLURM jobs, as ``dask_jobqueue.SLURMCluster`` takes them: ``queue``, ``account``,
     ``walltime``, ``job_extra_directives`` and so on. Of pods on Kubernetes: ``image``, ``env`` and
     so on; see :data:`cdscale.cluster.POD_OPTIONS`."""
+    wait_minutes: float = Field(default=0, ge=0)
+    """How long a run waits while its cluster has no worker that can do its tasks. 0: ten minutes,
+    and a day for jobs of a batch system and pods, which may stand in a queue."""
     retries: int = Field(default=2, ge=0)
     """Further tries of a task after an error that may pass."""
 
@@ -156,6 +161,10 @@ class Workers(Frozen):
     def lanes_on(self, *, gpu: bool) -> int:
         """Lanes of workers that have a GPU, or have none."""
         return self.lanes or (GPU_LANES if gpu else 1)
+
+    def wait_seconds(self, *, queued: bool) -> float:
+        """How long to wait for workers: those that stand in a queue, or others."""
+        return 60 * (self.wait_minutes or (QUEUED_MINUTES if queued else ABSENT_MINUTES))
 
 
 class Budget(Frozen):

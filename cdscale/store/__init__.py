@@ -24,7 +24,12 @@ from cdscale.store.layout import (
     read_spec,
 )
 from cdscale.store.ledger import Ledger, read_receipt, write_json, write_text
-from cdscale.store.overviews import Plane, lay_out_overviews, planes
+from cdscale.store.overviews import (
+    Plane,
+    lay_out_overviews,
+    overview_coordinates_differ,
+    planes,
+)
 from cdscale.store.places import Place, find
 from cdscale.store.record import keep_job, read_job, read_job_by_month
 from cdscale.store.shards import Store, create, open_store
@@ -52,6 +57,7 @@ __all__ = [
     "open_dataset",
     "open_source",
     "open_store",
+    "overview_coordinates_differ",
     "planes",
     "read_job",
     "read_job_by_month",

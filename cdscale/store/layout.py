@@ -209,8 +209,12 @@ def lay_out_again(path: Path) -> None:
 
 def coordinates_differ(path: Path, spec: CubeSpec) -> tuple[str, ...]:
     """Coordinates of a store that are not those of its spec, or do not read."""
-    group = open_group(path, mode="r")
-    return tuple(name for name, values in axes_of(spec).items() if not _says(group, name, values))
+    return axes_differ(open_group(path, mode="r"), axes_of(spec))
+
+
+def axes_differ(group: Any, axes: dict[str, NDArray[Any]]) -> tuple[str, ...]:
+    """Those of some coordinates that a group does not have as given."""
+    return tuple(name for name, values in axes.items() if not _says(group, name, values))
 
 
 def _says(group: Any, name: str, values: NDArray[Any]) -> bool:

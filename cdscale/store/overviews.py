@@ -28,7 +28,13 @@ from cdscale.months import Month
 from cdscale.spec.cube import CubeSpec
 from cdscale.spec.overview import Level, array_attributes, level_attributes, levels_of
 from cdscale.store.faults import damage_told, put
-from cdscale.store.layout import move_into, open_group
+from cdscale.store.layout import (
+    axes_differ,
+    axes_of,
+    coordinates_differ,
+    move_into,
+    open_group,
+)
 from cdscale.store.ledger import flush
 from cdscale.store.opening import making, to_read, to_write
 
@@ -47,6 +53,7 @@ class Plane:
     spec: CubeSpec
     level: Level | None = None
     _arrays: dict[str, Any] = field(default_factory=dict)
+    """As they were opened, by name; under "" their group."""
 
     @property
     def group(self) -> Path:
@@ -82,7 +89,9 @@ class Plane:
             When a shard is damaged.
         """
         if name not in self._arrays:
-            self._arrays[name] = to_read(open_group(self.group, mode="r"), name)
+            if "" not in self._arrays:
+                self._arrays[""] = open_group(self.group, mode="r")
+            self._arrays[name] = to_read(self._arrays[""], name)
         with damage_told(
             f"{self.group}: {name} of {month}, rows {rows.start} to {rows.stop}, "
             f"columns {columns.start} to {columns.stop},",
@@ -91,10 +100,14 @@ class Plane:
         ):
             return np.asarray(self._arrays[name][self.spec.months.index(month), rows, columns])
 
+    def shard_file(self, name: str, month: Month, row: int, column: int) -> Path:
+        """Where a shard of a variable lies, if it is not all fill."""
+        place = (str(self.spec.months.index(month)), str(row), str(column))
+        return self.group.joinpath(name, "c", *place)
+
     def holds(self, name: str, month: Month, row: int, column: int) -> bool:
         """Whether a shard is on disk; one of nothing but fill values is not."""
-        place = (str(self.spec.months.index(month)), str(row), str(column))
-        return self.group.joinpath(name, "c", *place).exists()
+        return self.shard_file(name, month, row, column).exists()
 
     def write(self, month: Month, row: int, column: int, blocks: Blocks) -> None:
         """Write one shard of every variable, given by its row and column among the shards."""
@@ -104,7 +117,7 @@ class Plane:
         for name, block_YX in blocks.items():
             array = to_write(group, name)
             index = (t, slice(y, y + block_YX.shape[0]), slice(x, x + block_YX.shape[1]))
-            file = self.group.joinpath(name, "c", str(t), str(row), str(column))
+            file = self.shard_file(name, month, row, column)
             put(array, index, block_YX, [file])
             flush(file)
 
@@ -128,8 +141,23 @@ def planes(path: Path, spec: CubeSpec) -> Iterator[Plane]:
             yield Plane(path, spec, level)
 
 
-def lay_out_overviews(path: Path, spec: CubeSpec) -> tuple[Plane, ...]:
+def overview_coordinates_differ(plane: Plane) -> tuple[str, ...]:
+    """Coordinates of an overview that are not those of its store's spec, or do not read."""
+    if plane.level is None:
+        return coordinates_differ(plane.path, plane.spec)
+    axes = axes_of(plane.spec) | _axes(plane.spec, plane.level)
+    return axes_differ(open_group(plane.group, mode="r"), axes)
+
+
+def _axes(spec: CubeSpec, level: Level) -> Blocks:
+    found = spec.window.geobox(spec.grid).zoom_out(level.factor).coordinates
+    return {axis: np.asarray(found[axis].values) for axis in ("y", "x")}
+
+
+def lay_out_overviews(path: Path, spec: CubeSpec, *, again: bool = False) -> tuple[Plane, ...]:
     """Overviews of a store, made or grown to its months where they are not; pixels stay.
+
+    Coordinates are only looked at where ``again`` says so.
 
     Raises
     ------
@@ -140,7 +168,7 @@ def lay_out_overviews(path: Path, spec: CubeSpec) -> tuple[Plane, ...]:
     whole = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
     for level in levels_of(spec):
         documents = _documents(whole, spec, level)
-        if _text(documents[""]) != _read(path / level.name / "zarr.json"):
+        if again or _text(documents[""]) != _read(path / level.name / "zarr.json"):
             _bring(path, spec, level, documents)
     return tuple(Plane(path, spec, level) for level in levels_of(spec))
 
@@ -189,10 +217,9 @@ def _bring(path: Path, spec: CubeSpec, level: Level, documents: dict[str, Any]) 
     for name in COPIED:
         if (path / name / "c").exists():
             _copy(path / name / "c", scratch / name / "c")
-    found = spec.window.geobox(spec.grid).zoom_out(level.factor).coordinates
     with making():
-        for axis in ("y", "x"):
-            zarr.open_array(scratch / axis, mode="r+")[:] = np.asarray(found[axis].values)
+        for axis, values in _axes(spec, level).items():
+            zarr.open_array(scratch / axis, mode="r+")[:] = values
     if (path / level.name).exists():
         move_into(path / level.name, scratch)
         shutil.rmtree(scratch)
