@@ -156,7 +156,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cards", nargs="*", metavar="CARD", help="names, or paths of card files")
     parser.add_argument("--size", type=int, default=192, help="pixels along a simulated region")
-    parser.add_argument("--regions", type=int, default=6, help="of the simulated ones")
+    parser.add_argument(
+        "--regions", type=int, default=len(SEEDS["train"]), help="of the simulated ones"
+    )
     parser.add_argument("--write", action="store_true", help="put the figures into the cards")
     options = parser.parse_args()
     for model in options.cards or [card.name for card in models.list_cards()]:
