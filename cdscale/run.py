@@ -91,7 +91,7 @@ def carry_out(progress: Progress, cluster: str, watcher: Watcher) -> Outcome:
             allowance = Allowance(job)
             for stage in job.stages if todo else ():
                 outcome.add(run_stage(progress, stage, place, watcher, allowance=allowance))
-            conclude(progress, partial(each, place))
+            conclude(progress, partial(each, place, held=watcher.held))
     return outcome
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -528,13 +529,25 @@ def test_an_errand_that_kills_its_workers_is_done_here_and_a_lost_cluster_said()
 
     def ended(status: str) -> Any:
         error = KilledWorker("make-1", state, 3)  # type: ignore[arg-type]
-        return SimpleNamespace(status=status, exception=lambda: error)
+        return SimpleNamespace(status=status, exception=lambda timeout: error)
 
     errands._settle(ended("error"), call, 5)
     assert CALLED == [5]
     with pytest.raises(PlanError, match="does not answer any more"):
         errands._settle(ended("cancelled"), call, 6)
     assert CALLED == [5]
+
+
+def test_errands_do_not_wait_for_ever_where_no_worker_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdscale.cluster.slots.LOOK_SECONDS", -1)
+    said: list[str] = []
+    with (
+        thread_cluster(workers=0) as alone,
+        connect(alone.scheduler_address, ONE) as place,
+        pytest.raises(PlanError, match="no worker for 0 seconds"),
+    ):
+        errands.each(replace(place, wait=0.0), call, range(8, 20), said.append)
+    assert said == ["the cluster has no worker: waiting 0 seconds for one"]
 
 
 DRIVER = """
