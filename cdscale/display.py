@@ -54,6 +54,7 @@ class Display:
             self._progress.console.print(f"Dashboard: {dashboard}")
             self._said = True
         self._failed = 0
+        self._progress.start()
         self._bar = self._progress.add_task(str(stage), total=todo + done, completed=done, note="")
 
     def done(self, task: Task, receipt: Receipt) -> None:
@@ -84,7 +85,7 @@ class Display:
 
 @contextmanager
 def progress_display() -> Iterator[Display]:
-    """A display that lives as long as the run that it shows."""
+    """A display that lives as long as the run that it shows, and says nothing where none begins."""
     columns = (
         TextColumn("{task.description:8}"),
         BarColumn(),
@@ -94,8 +95,12 @@ def progress_display() -> Iterator[Display]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Bars(*columns, console=err) as progress:
-        yield Display(progress)
+    bars = Bars(*columns, console=err)
+    try:
+        yield Display(bars)
+    finally:
+        if bars.live.is_started:
+            bars.stop()
 
 
 def shown(path: Path) -> str:

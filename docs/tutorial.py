@@ -214,7 +214,7 @@ def look(point):
 
 
 seen = {point.id: look(point) for point in sample.points}
-found = estimate(sample.counts(seen), sample.mapped_km2)
+found = estimate(sample.counts(seen), sample.mapped_km2, sample.classes)
 for name, mapped, ground in zip(found.classes, found.mapped_km2, found.area_km2, strict=True):
     print(
         f"{name}: {mapped:.2f} km2 on the map, "

@@ -159,8 +159,24 @@ def test_what_says_nothing_is_refused() -> None:
         estimate({("a", "a"): 3, ("b", "b"): 1}, {"a": 1.0, "b": 1.0})
     with pytest.raises(SpecError, match="stratum a; expected an area above 0"):
         estimate({("a", "a"): 3}, {"a": math.nan})
+    with pytest.raises(SpecError, match="expected a, snow; got ice"):
+        estimate({("a", "a"): 3, ("a", "ice"): 1}, {"a": 1.0}, ("a", "snow"))
     none = estimate({("a", "a"): 3, ("b", "a"): 2}, {"a": 1.0, "b": 1.0})
     assert math.isnan(none.producers[1].value)
+
+
+def test_a_class_that_the_map_has_nowhere_may_be_found_on_the_ground() -> None:
+    cells = {("none", "none"): 95, ("none", "change"): 5}
+    found = estimate(cells, {"none": 200.0}, ("none", "change", "other"))
+    assert found.classes == ("none", "change")
+    assert found.mapped_km2 == (200.0, 0.0)
+    none, change = found.area_km2
+    assert (none.value, change.value) == pytest.approx((190, 10))
+    # Of a simple random sample: the error of a share.
+    assert change.error == pytest.approx(200 * math.sqrt(0.05 * 0.95 / 99))
+    assert found.overall.value == pytest.approx(0.95)
+    assert math.isnan(found.users[1].value)
+    assert found.producers[1].value == 0
 
 
 def test_points_go_to_rare_classes_first() -> None:

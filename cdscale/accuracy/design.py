@@ -159,6 +159,7 @@ def draw(store: Store, variable: str, month: Month, choice: Choice) -> Design:
         crs=store.spec.grid.crs,
         seed=choice.seed,
         mapped_km2={s.name: s.pixels * km2 for s in strata.values() if s.pixels},
+        classes=tuple(codes.values()),
         points=tuple(points[i].model_copy(update={"id": k + 1}) for k, i in enumerate(order)),
     )
 

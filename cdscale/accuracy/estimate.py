@@ -54,7 +54,7 @@ class Estimates:
         Overall accuracy: equations 1 and 5.
     users, producers : tuple of Share
         Of each class: equations 2 and 6, 3 and 7. NaN for the producer's accuracy of a class that
-        the reference never names.
+        the reference never names, and for the user's of one that the map has nowhere.
     area_km2 : tuple of Share
         Of each class on the ground, adjusted for the map's errors: equations 8 to 11.
     """
@@ -69,7 +69,11 @@ class Estimates:
     area_km2: tuple[Share, ...]
 
 
-def estimate(counts: Mapping[tuple[str, str], int], mapped_km2: Mapping[str, float]) -> Estimates:
+def estimate(
+    counts: Mapping[tuple[str, str], int],
+    mapped_km2: Mapping[str, float],
+    classes: tuple[str, ...] = (),
+) -> Estimates:
     """Area-adjusted accuracies and areas.
 
     Parameters
@@ -78,6 +82,9 @@ def estimate(counts: Mapping[tuple[str, str], int], mapped_km2: Mapping[str, flo
         Samples of each map class and reference class.
     mapped_km2 : mapping of str to float
         Area of each map class: of each stratum. Its order is that of the answer.
+    classes : tuple of str
+        What else the reference may name: a class that the map has nowhere may be found on the
+        ground. It has an area there, and no user's accuracy.
 
     Returns
     -------
@@ -88,14 +95,16 @@ def estimate(counts: Mapping[tuple[str, str], int], mapped_km2: Mapping[str, flo
     ------
     SpecError
         When a class has no area, a map class has fewer than two samples (its variance is unknown),
-        or the reference names a class that the map does not have.
+        or the reference names a class that is in neither.
     """
-    classes = tuple(mapped_km2)
-    _check(counts, mapped_km2)
+    _check(counts, mapped_km2, classes)
+    on_ground = {reference for _, reference in counts}
+    classes = (*mapped_km2, *(c for c in classes if c in on_ground and c not in mapped_km2))
     n = np.array([[counts.get((i, j), 0) for j in classes] for i in classes], np.int64)
-    area = np.array([mapped_km2[name] for name in classes], np.float64)
+    area = np.array([mapped_km2.get(name, 0.0) for name in classes], np.float64)
     total = float(area.sum())
-    weight, rows = area / total, n.sum(axis=1)
+    # A class without a stratum has no samples, and no area that they would stand for.
+    weight, rows = area / total, np.where(area > 0, n.sum(axis=1), 2)
     share = n / rows[:, None]
     p = weight[:, None] * share
     of_cell = weight[:, None] ** 2 * share * (1 - share) / (rows[:, None] - 1)
@@ -109,8 +118,8 @@ def estimate(counts: Mapping[tuple[str, str], int], mapped_km2: Mapping[str, flo
         mapped_km2=tuple(area.tolist()),
         overall=Share(float(np.trace(p)), float(math.sqrt(spread.sum()))),
         users=tuple(
-            Share(float(u), math.sqrt(u * (1 - u) / (k - 1)))
-            for u, k in zip(right, rows, strict=True)
+            Share(float(u), math.sqrt(u * (1 - u) / (k - 1))) if a else Share(math.nan, math.nan)
+            for u, k, a in zip(right, rows, area, strict=True)
         ),
         producers=tuple(_producers(j, share, area, rows) for j in range(len(classes))),
         area_km2=tuple(
@@ -161,14 +170,20 @@ def _producers(
     return Share(value, math.sqrt(own + others) / on_ground)
 
 
-def _check(counts: Mapping[tuple[str, str], int], mapped_km2: Mapping[str, float]) -> None:
-    foreign = sorted({name for pair in counts for name in pair} - mapped_km2.keys())
+def _check(
+    counts: Mapping[tuple[str, str], int],
+    mapped_km2: Mapping[str, float],
+    classes: tuple[str, ...],
+) -> None:
+    known = dict.fromkeys((*mapped_km2, *classes))
+    foreign = {mapped for mapped, _ in counts} - mapped_km2.keys()
+    foreign |= {reference for _, reference in counts} - known.keys()
     if foreign:
         raise SpecError(
             explain(
                 "the sample names classes that the map does not have",
-                expected=", ".join(mapped_km2),
-                got=", ".join(foreign),
+                expected=", ".join(known),
+                got=", ".join(sorted(foreign)),
             )
         )
     for name, area in mapped_km2.items():

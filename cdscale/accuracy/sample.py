@@ -40,6 +40,9 @@ class Design(Frozen):
     seed: int
     mapped_km2: dict[str, float]
     """Area of each class on the map; classes without a pixel are left out."""
+    classes: tuple[str, ...] = ()
+    """What the ground may be: every class of the variable. Designs of before have none, and mean
+    those of the map."""
     points: tuple[Point, ...]
 
     def counts(self, seen: dict[int, str]) -> dict[tuple[str, str], int]:

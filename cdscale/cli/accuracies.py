@@ -66,7 +66,7 @@ def estimate(
     from cdscale.accuracy import read_sample
 
     made, seen = read_sample(sample)
-    found = estimated(made.counts(seen), made.mapped_km2)
+    found = estimated(made.counts(seen), made.mapped_km2, made.classes)
     left = len(made.points) - len(seen)
     if as_json:
         print_json(_plain(found, made.month, left))

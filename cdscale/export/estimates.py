@@ -88,7 +88,7 @@ def _sampled(job: Job, design: Path) -> Sampled | None:
     plain = {"file": name, "variable": made.variable, "month": made.month}
     counts = {"points": len(made.points), "left": len(made.points) - len(seen)}
     try:
-        found = estimate(made.counts(seen), made.mapped_km2)
+        found = estimate(made.counts(seen), made.mapped_km2, made.classes)
     except CdscaleError as err:
         problem = str(err) if seen else "nobody has interpreted its points yet"
         return Sampled(**plain, **counts, overall=None, classes=(), problem=problem)

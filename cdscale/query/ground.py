@@ -83,7 +83,7 @@ def ground(source: Source, zones: Zones, found: Statistics, sample: Path) -> Sam
     design, seen = read_sample(sample)
     _check(source, found, design, sample)
     # What no estimate can be made from for the whole map can be none for its zones.
-    estimate(design.counts(seen), design.mapped_km2)
+    estimate(design.counts(seen), design.mapped_km2, design.classes)
     key = (Month.parse(design.month), design.variable, "")
     estimates, short = {}, []
     for zone, told in zip(zones.members, found.zones, strict=True):
@@ -103,7 +103,7 @@ def _of_zone(
     told: ZoneStatistics, key: Key, design: Design, counts: dict[tuple[str, str], int]
 ) -> dict[str, Ground] | None:
     """None where too few points of a class lie in the zone."""
-    classes = tuple(design.mapped_km2)
+    classes = tuple(dict.fromkeys((*design.mapped_km2, *design.classes)))
     mapped = {
         line.label: line.km2 for line in told.lines(key) if line.km2 > 0 and line.label in classes
     }
