@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import fcntl
 import gc
-import multiprocessing
 import os
 import shutil
 import signal
@@ -79,27 +78,6 @@ def _no_power_cut() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
-        yield
-
-
-WORKERS_IMPORT = [
-    "distributed", "torch", "zarr", "rasterio", "stackstac", "cdscale.run", "cdscale.stages.maps",
-    "cdscale.inference", "cdscale.pixels.stackstac",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _forked() -> Iterator[None]:
-    """Workers of local clusters are forked from one process that has imported what they need.
-
-    Dask's own tests do so, too. A user's are spawned, as a test of a whole command has it.
-    """
-    import dask
-    from distributed.utils import get_mp_context
-
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context()  # Dask has its say of what they import first
-        multiprocessing.get_context("forkserver").set_forkserver_preload(WORKERS_IMPORT)
         yield
 
 
