@@ -27,8 +27,8 @@ from typing import Any, Protocol
 
 from distributed import CancelledError, Future, KilledWorker
 
-from cdscale.cluster import ANSWER_SECONDS, GPU, Place, Slots
-from cdscale.errors import PlanError, ReadError, StoreError, explain
+from cdscale.cluster import ANSWER_SECONDS, GPU, Place, Slots, gone
+from cdscale.errors import ReadError, StoreError
 from cdscale.progress import Progress
 from cdscale.publication import Publication
 from cdscale.spec.job import Job
@@ -223,13 +223,7 @@ class Window:
                         self._settle(self._flying.pop(future), future, receipt)
             self.outcome.waiting = len(self._waiting)
         except _ClusterLost as err:
-            raise PlanError(
-                explain(
-                    "the cluster does not answer any more",
-                    got=str(err)[:200] or type(err.__cause__).__name__,
-                    do="What is done is kept: start the cluster again, and run again.",
-                )
-            ) from None
+            raise gone(str(err)[:200] or type(err.__cause__).__name__) from None
         except BaseException:
             self.place.client.cancel(list(self._flying), force=True)
             raise

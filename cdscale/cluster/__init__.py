@@ -21,7 +21,7 @@ from distributed.utils import silence_logging_cmgr
 
 from cdscale.cluster.cut import worker_count, worker_lanes, worker_memory
 from cdscale.cluster.jobs import slurm
-from cdscale.cluster.place import ANSWER_SECONDS, GPU, Place
+from cdscale.cluster.place import ANSWER_SECONDS, GPU, Place, gone
 from cdscale.cluster.pods import kubernetes
 from cdscale.cluster.slots import Slots
 from cdscale.errors import PlanError, SpecError, explain
@@ -34,6 +34,7 @@ __all__ = [
     "Slots",
     "check_choice",
     "connect",
+    "gone",
     "worker_count",
     "worker_lanes",
     "worker_memory",

@@ -16,9 +16,8 @@ from typing import TypeVar
 
 from distributed import CancelledError, Future, KilledWorker
 
-from cdscale.cluster.place import ANSWER_SECONDS, Place
+from cdscale.cluster.place import ANSWER_SECONDS, Place, gone
 from cdscale.cluster.slots import Slots
-from cdscale.errors import PlanError, explain
 
 WINDOW = 2
 """Calls in flight for each slot of the cluster."""
@@ -72,7 +71,7 @@ def each(
                 future = arrived.get(timeout=LOOK_SECONDS)
             except queue.Empty:
                 if place.client.status not in {"running", "connecting"}:
-                    raise _gone(f"a client that is {place.client.status}") from None
+                    raise gone(f"a client that is {place.client.status}") from None
                 continue
             if future.status == "pending":  # its worker died just then: it is made again
                 future.add_done_callback(arrived.put)
@@ -102,7 +101,7 @@ def _settle(future: Future[None], function: Callable[[Item], None], item: Item) 
         return
     error = future.exception(timeout=ANSWER_SECONDS) if future.status == "error" else None
     if error is None:
-        raise _gone(f"a call that is {future.status}")
+        raise gone(f"a call that is {future.status}")
     if not isinstance(error, KilledWorker):
         raise error
     function(item)
@@ -114,14 +113,4 @@ def _answers() -> Iterator[None]:
     try:
         yield
     except (CancelledError, OSError) as err:
-        raise _gone(" ".join(str(err).split())[:200] or type(err).__name__) from None
-
-
-def _gone(said: str) -> PlanError:
-    return PlanError(
-        explain(
-            "the cluster does not answer any more",
-            got=said,
-            do="What is done is kept: start the cluster again, and run again.",
-        )
-    )
+        raise gone(" ".join(str(err).split())[:200] or type(err).__name__) from None

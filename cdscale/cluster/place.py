@@ -10,6 +10,7 @@ from typing import Any
 from distributed import Client
 
 from cdscale.cluster.gpus import Gpu, own_gpu, refuse_shared
+from cdscale.errors import PlanError, explain
 
 GPU = {"GPU": 1.0}
 """What a task that needs a GPU asks for, on a cluster that has them. A worker has as many of these
@@ -103,3 +104,14 @@ class Place:
     def dashboard(self) -> str:
         """Address of the dashboard as the scheduler names it, even one that serves none."""
         return str(self.client.dashboard_link or "")
+
+
+def gone(said: str) -> PlanError:
+    """The error for a cluster that is lost, with all that was in flight."""
+    return PlanError(
+        explain(
+            "the cluster does not answer any more",
+            got=said,
+            do="What is done is kept: start the cluster again, and run again.",
+        )
+    )
