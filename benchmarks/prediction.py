@@ -7,16 +7,19 @@ Every way maps it with ``urban-s1s2-sim`` in windows of 512 pixels and their hal
 probability, packed in a byte, to Zarr, on as many threads as there are cores:
 
 ``bare``       the forward pass alone, inputs normalised and in memory, nothing written
-``cdscale``    ``perform`` of a run's map tasks: halos, quality, checksums, read back, receipts
+``cdscale``    a run's map tasks on workers of one thread, as a local cluster has them: halos,
+               quality, checksums, read back, receipts
+``run``        the same with all that a run has around it: stores laid out, months published, and
+               overviews of every level, which no other way makes
 ``predict``    ``cdscale.predict`` to a Zarr store
 ``dask``       ``dask.array.map_overlap`` over the cube as xarray opens it, to Zarr
 ``xbatcher``   a ``BatchGenerator`` with overlap over the padded cube, one window after another
 ``torchgeo``   a ``GridGeoSampler`` over the GeoTIFF, padded, with its ``DataLoader``
 
 The plain ways are what a careful user of the library writes: the same windows and normalisation, so
-that all say the same of every pixel, which is checked. Each runs in a process of its own, the ways
-taking turns; median of the rounds, imports and loading of the weights excluded. Ways whose library
-is not installed are left out and named.
+that all say the same of every pixel, which is checked. Each runs in processes of its own, the ways
+taking turns; median of the rounds, imports, loading of the weights and one pass of the network
+excluded. Ways whose library is not installed are left out and named.
 """
 
 from __future__ import annotations
@@ -26,12 +29,12 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,6 +42,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 import shapely
 import xarray as xr
 from numpy.typing import NDArray
@@ -220,7 +224,8 @@ def to_zarr(packed_YX: Any, path: Path) -> None:
 # ---------------------------------------------------------------------------------------- ways
 
 
-def bare(ground: Ground, out: Path) -> Callable[[], None]:
+@contextmanager
+def bare(ground: Ground, out: Path) -> Iterator[Callable[[], None]]:
     """The forward pass alone."""
     import torch
 
@@ -242,12 +247,11 @@ def bare(ground: Ground, out: Path) -> Callable[[], None]:
                 net(*one)
 
     del out
-    return go
+    yield go
 
 
-def cdscale_run(ground: Ground, out: Path) -> Callable[[], None]:
-    """The map tasks of a run, one after another in this process."""
-    network()
+def spec_at(ground: Ground, out: Path) -> Job:
+    """The run with its cube, and nothing mapped yet, in another folder."""
     job = ground.job.model_copy(
         update={"spec": ground.job.spec.model_copy(update={"output": str(out)})}
     )
@@ -255,17 +259,61 @@ def cdscale_run(ground: Ground, out: Path) -> Callable[[], None]:
     out.mkdir(parents=True)
     shutil.copytree(ground.job.store_path(Stage.COMPOSE), job.store_path(Stage.COMPOSE))
     shutil.copytree(ground.job.ledger_folder, job.ledger_folder)
+    return job
+
+
+def warmed_up(threads: int = 1) -> None:
+    """Load the network in a process that will map, and have it say something once."""
+    import torch
+
+    torch.set_num_threads(threads)
+    probability(np.zeros((1, len(CARD.s2_bands) + len(CARD.s1_bands), 256, 256), np.float32))
+
+
+@contextmanager
+def workers(ground: Ground) -> Iterator[ProcessPoolExecutor]:
+    """As many as there are cores, of one thread each, each of which has done a task elsewhere."""
+    tasks = ground.job.tasks(Stage.MAP)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(THREADS, context, warmed_up) as pool:
+        # Who sleeps takes no second one: all are there, and each gets its own.
+        list(pool.map(time.sleep, [1.0] * THREADS))
+        first = [pool.submit(perform, task, ground.job, "first") for task in tasks[:THREADS]]
+        for each in first:
+            each.result()
+        yield pool
+
+
+def mapped(job: Job, pool: ProcessPoolExecutor) -> None:
+    """The map tasks of a run whose stores are laid out."""
+    agenda = Progress(job, Ledger(job.ledger_folder)).agenda(Stage.MAP)
+    for each in [pool.submit(perform, task, job, mark) for task, mark in agenda.ready.items()]:
+        each.result()
+
+
+@contextmanager
+def cdscale_tasks(ground: Ground, out: Path) -> Iterator[Callable[[], None]]:
+    """The map tasks of a run."""
+    job = spec_at(ground, out)
+    with run.prepared(job), workers(ground) as pool:
+        yield lambda: mapped(job, pool)
+
+
+@contextmanager
+def cdscale_run(ground: Ground, out: Path) -> Iterator[Callable[[], None]]:
+    """What a run with a cube has left to do, but for starting its workers."""
+    job = spec_at(ground, out)
 
     def go() -> None:
         with run.prepared(job):
-            agenda = Progress(job, Ledger(job.ledger_folder)).agenda(Stage.MAP)
-            for task, mark in agenda.ready.items():
-                perform(task, job, mark)
+            mapped(job, pool)
 
-    return go
+    with workers(ground) as pool:
+        yield go
 
 
-def lazily(ground: Ground, out: Path) -> Callable[[], None]:
+@contextmanager
+def lazily(ground: Ground, out: Path) -> Iterator[Callable[[], None]]:
     """``cdscale.predict``."""
     import cdscale
 
@@ -277,10 +325,11 @@ def lazily(ground: Ground, out: Path) -> Callable[[], None]:
         packed = maps["probability"][0].data.map_blocks(pack_probability, dtype=np.uint8)
         to_zarr(packed, out)
 
-    return go
+    yield go
 
 
-def by_dask(ground: Ground, out: Path) -> Callable[[], None]:
+@contextmanager
+def by_dask(ground: Ground, out: Path) -> Iterator[Callable[[], None]]:
     """``dask.array.map_overlap``."""
     import dask.array as da
 
@@ -299,10 +348,11 @@ def by_dask(ground: Ground, out: Path) -> Callable[[], None]:
         )[0]  # fmt: skip
         to_zarr(said.map_blocks(pack_probability, dtype=np.uint8), out)
 
-    return go
+    yield go
 
 
-def by_xbatcher(ground: Ground, out: Path) -> Callable[[], None]:
+@contextmanager
+def by_xbatcher(ground: Ground, out: Path) -> Iterator[Callable[[], None]]:
     """``xbatcher.BatchGenerator``."""
     import xbatcher
 
@@ -320,10 +370,11 @@ def by_xbatcher(ground: Ground, out: Path) -> Callable[[], None]:
             found[top : top + CORE, left : left + CORE] = pack_probability(inner(said[0]))
         to_zarr(found, out)
 
-    return go
+    yield go
 
 
-def by_torchgeo(ground: Ground, out: Path) -> Callable[[], None]:
+@contextmanager
+def by_torchgeo(ground: Ground, out: Path) -> Iterator[Callable[[], None]]:
     """``torchgeo.samplers.GridGeoSampler``."""
     from torch.utils.data import DataLoader
     from torchgeo.datasets import RasterDataset, stack_samples
@@ -349,19 +400,23 @@ def by_torchgeo(ground: Ground, out: Path) -> Callable[[], None]:
             place[:] = pack_probability(inner(said[0]))[: place.shape[0], : place.shape[1]]
         to_zarr(found, out)
 
-    return go
+    yield go
 
 
-WAYS: dict[str, Callable[[Ground, Path], Callable[[], None]]] = {
+WAYS: dict[str, Callable[[Ground, Path], AbstractContextManager[Callable[[], None]]]] = {
     "bare": bare,
-    "cdscale": cdscale_run,
+    "cdscale": cdscale_tasks,
+    "run": cdscale_run,
     "predict": lazily,
     "dask": by_dask,
     "xbatcher": by_xbatcher,
     "torchgeo": by_torchgeo,
 }
-THREADED = {"predict", "dask"}
-"""Ways that run windows side by side, one thread each; the others give a window all threads."""
+PEERS = {"dask", "xbatcher", "torchgeo"}
+"""Ways that are not ours."""
+THREADED = {"dask"}
+"""Ways that run windows side by side in threads; the others but ``cdscale`` and ``run``, which have
+processes, give a window all threads."""
 
 
 def available(way: str) -> bool:
@@ -373,20 +428,32 @@ def available(way: str) -> bool:
 
 
 def once(way: str, work: Path, size: int) -> dict[str, float]:
-    """Seconds and memory of one way, in the process that this is."""
+    """Seconds and memory of one way, in this process and those that it starts for it."""
     import dask
-    import torch
 
-    torch.set_num_threads(1 if way in THREADED else THREADS)
-    with dask.config.set(scheduler="threads", num_workers=THREADS):
-        go = WAYS[way](ground(work, size), work / "out" / way)
-        wall, cpu = time.perf_counter(), time.process_time()
+    warmed_up(1 if way in THREADED else THREADS)
+    made, out = ground(work, size), work / "out" / way
+    with dask.config.set(scheduler="threads", num_workers=THREADS), WAYS[way](made, out) as go:
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        wall, cpu = time.perf_counter(), busy(processes)
         go()
         return {
             "wall": time.perf_counter() - wall,
-            "cpu": time.process_time() - cpu,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "cpu": busy(processes) - cpu,
+            "peak_mb": sum(peak_mb(process.pid) for process in processes),
         }
+
+
+def busy(processes: list[psutil.Process]) -> float:
+    """Seconds that processors have spent on processes."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
+
+
+def peak_mb(pid: int) -> float:
+    """Most memory that a process has held; ``getrusage`` would say that of its parent, too."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def measured(way: str, work: Path, size: int) -> dict[str, float]:
@@ -398,7 +465,7 @@ def measured(way: str, work: Path, size: int) -> dict[str, float]:
 def written(way: str, work: Path) -> Bytes:
     """The map that a way wrote."""
     path = work / "out" / way
-    if way == "cdscale":
+    if way in {"cdscale", "run"}:
         path = path / "urban.zarr"
     found = xr.open_zarr(path, consolidated=False, mask_and_scale=False)["probability"]
     values: Bytes = found.values

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -25,14 +26,14 @@ from cdscale.cluster.cut import scale
 from cdscale.cluster.gpus import Gpu, own_gpu, refuse_shared, uuid_of
 from cdscale.errors import PlanError, SpecError, StoreError
 from cdscale.spec.run import GPU_LANES, Workers
-from tests.regions import thread_cluster
+from tests.regions import descendants, thread_cluster
 
 ONE = Workers(count=1, memory="1GiB")
 
 
 def listening() -> set[str]:
-    """Addresses, as hexadecimal, on which processes of this session listen."""
-    mine = {pid for pid in os.listdir("/proc") if pid.isdigit() and _ours(pid)}
+    """Addresses, as hexadecimal, on which this process and those that it started listen."""
+    mine = descendants(os.getpid()) | {os.getpid()}
     inodes = {inode for pid in mine for inode in _sockets(pid)}
     found = set()
     for table in ("tcp", "tcp6"):
@@ -43,14 +44,7 @@ def listening() -> set[str]:
     return found
 
 
-def _ours(pid: str) -> bool:
-    try:
-        return os.getsid(int(pid)) == os.getsid(0)
-    except OSError:
-        return False
-
-
-def _sockets(pid: str) -> list[str]:
+def _sockets(pid: int) -> list[str]:
     try:
         links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
@@ -77,6 +71,44 @@ def test_a_local_cluster_listens_on_this_machine_only_and_keeps_its_workers() ->
         os.kill(place.client.submit(os.getpid).result(), signal.SIGKILL)
         assert place.client.submit(time.sleep, 0.5).result(timeout=60) is None
     assert dask.config.get("distributed.worker.memory.spill") == before
+
+
+def first_worker() -> int:
+    """The first process that this one starts for a cluster, as soon as it is there."""
+    while True:
+        for pid in descendants(os.getpid()):
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+            except OSError:
+                continue
+            if "multiprocessing.spawn" in command:
+                return pid
+        time.sleep(0.01)
+
+
+def test_a_worker_killed_on_its_way_is_started_again() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        # Long before it is there: no nanny takes it up.
+        killed = pool.submit(lambda: os.kill(first_worker(), signal.SIGKILL))
+        with connect("local", ONE) as place:
+            assert place.client.submit(sum, [1, 2]).result(timeout=60) == 3
+        killed.result(timeout=1)
+
+
+def test_workers_that_never_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def start(**_: object) -> LocalCluster:
+        tried.append(1)
+        raise RuntimeError("Nanny failed to start.") from RuntimeError("killed by the system")
+
+    monkeypatch.setattr(cluster, "LocalCluster", start)
+    with (
+        pytest.raises(PlanError, match="killed by the system, 3 times.*workers.count"),
+        connect("local", ONE),
+    ):
+        pass
+    assert len(tried) == cluster.STARTS
 
 
 def test_a_cluster_at_an_address_is_used_and_left_running() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -41,7 +41,12 @@ __all__ = [
 ]
 
 CONNECT_SECONDS = 20
+STARTS = 3
+"""Times that a cluster of this machine is started: its nannies take up a worker that dies later,
+but not one that dies before it is there, as where memory is short."""
 KINDS = ("local", "cuda", "slurm", "kubernetes")
+
+_log = logging.getLogger(__name__)
 
 _SETTINGS = {
     # Nothing of a task may be spilled: its arrays are gone when it ends.
@@ -96,7 +101,8 @@ def connect(choice: str, workers: Workers, shared: Path | None = None) -> Iterat
     SpecError
         When the choice is none of these.
     PlanError
-        When there is no GPU, two workers have the same one, or no scheduler answers.
+        When there is no GPU, two workers have the same one, workers of this machine do not start,
+        or no scheduler answers.
     """
     check_choice(choice)
     queued = choice in {"slurm", "kubernetes"}
@@ -126,7 +132,24 @@ def _started(choice: str, workers: Workers, shared: Path) -> AbstractContextMana
         return slurm(workers, shared)
     if choice == "kubernetes":
         return kubernetes(workers)
-    return _cuda(workers) if choice == "cuda" else _local(workers)
+    return _cuda(workers) if choice == "cuda" else _begun(lambda: _local(workers))
+
+
+def _begun(start: Callable[[], LocalCluster]) -> LocalCluster:
+    """A cluster of this machine, started again where a worker is killed on its way."""
+    for left in reversed(range(STARTS)):
+        try:
+            return start()
+        except RuntimeError as err:  # Dask has closed what there was of it
+            said = str(err.__cause__ or err)[:200]
+            _log.warning("workers did not start: %s%s", said, "; once more" if left else "")
+    raise PlanError(
+        explain(
+            "the workers of this machine do not start",
+            got=f"{said}, {STARTS} times",
+            do="See whether the system kills them for want of memory; start fewer (workers.count).",
+        )
+    )
 
 
 def _local(workers: Workers) -> LocalCluster:
@@ -164,16 +187,17 @@ def _cuda(workers: Workers) -> LocalCluster:
     except pynvml.NVMLError as err:
         raise PlanError(_no_gpu(str(err))) from None
     lanes = workers.lanes_on(gpu=True)
-    cluster: LocalCluster = LocalCUDACluster(
-        threads_per_worker=lanes,
-        memory_limit=worker_memory(workers),
-        device_memory_limit=0,
-        resources={name: lanes * each for name, each in GPU.items()},
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        silence_logs=50,
+    return _begun(
+        lambda: LocalCUDACluster(
+            threads_per_worker=lanes,
+            memory_limit=worker_memory(workers),
+            device_memory_limit=0,
+            resources={name: lanes * each for name, each in GPU.items()},
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=50,
+        )
     )
-    return cluster
 
 
 def _no_gpu(reason: str) -> str:
