@@ -78,6 +78,16 @@ class Findings(Frozen):
         """Tasks that would put right what they can."""
         return tuple(Task.parse(t) for t in sorted({f.task for f in self.faults if f.task}))
 
+    def torn(self, stages: Iterable[Stage]) -> set[tuple[Stage, Month]]:
+        """Months of which a tile is at fault, in stores of which an overview is.
+
+        A tile that comes out with other pixels goes into the overviews above it, which are made
+        from those beside them, sound or not.
+        """
+        hurt = {f.store for f in self.faults if not f.task and "/" in f.variable}
+        mixed = {stage for stage in stages if STORES[stage] in hurt}
+        return {(task.stage, task.month) for task in self.tasks if task.stage in mixed}
+
 
 def run_of(path: Path) -> tuple[Job, tuple[Stage, ...]]:
     """The run that made a store, and which of its stages are meant.

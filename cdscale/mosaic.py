@@ -183,6 +183,11 @@ def records(folder: Path, stage: Stage) -> Path:
     return folder / "run" / "overviews" / str(stage)
 
 
+def forget(job: Job, stage: Stage, month: Month) -> None:
+    """Have all overviews of a month made again, by the next :func:`finish`."""
+    (records(job.spec.folder, stage) / f"{month}.json").unlink(missing_ok=True)
+
+
 def record_of(folder: Path, month: Month) -> Record | None:
     """The record of a month, in the folder of a stage's records; None where none reads."""
     return _kept(folder / f"{month}.json")

@@ -151,6 +151,8 @@ def repair(
         for stage in stages:
             if any(f.store == job.store_path(stage).name and not f.task for f in found.faults):
                 lay_out_again(job.store_path(stage))
+        for stage, month in found.torn(stages):
+            mosaic.forget(job, stage, month)
         outcome = carry_out(progress, cluster, watcher)
         outcome.mended = sum(mosaic_check.mend(progress, stage) for stage in stages)
         return outcome, progress, others

@@ -309,6 +309,25 @@ def test_overviews_that_are_gone_hidden_or_lie_elsewhere_are_made_again(
     assert products(copy) == small_run.products
 
 
+def test_an_overview_is_damaged_beside_a_tile_that_comes_out_otherwise(
+    copy: Path, small_run: SmallRun, cdscale: Cli, threads: str
+) -> None:
+    (_, task, _, file), *_ = [s for s in shards(copy) if s[0] is Stage.MAP]
+    damage("flip", file, file, random.Random(1))
+    # Its overviews were made from other pixels, so that they are made again: from those beside.
+    record = copy / "run" / "overviews" / "map" / f"{task.month}.json"
+    kept = json.loads(record.read_text(encoding="utf-8"))
+    kept["tiles"][str(task.tile)] = "other"
+    record.write_text(json.dumps(kept), encoding="utf-8")
+    for _, above in in_overviews(copy):
+        if above.parts[-6] == "1":
+            damage("flip", above, above, random.Random(2))
+    assert look(copy).torn(tuple(Stage)) == {(Stage.MAP, task.month)}
+    repaired = cdscale("verify", copy, "--repair", "--cluster", threads)
+    assert repaired.code == 0, repaired.err
+    assert products(copy) == small_run.products
+
+
 def test_whoever_is_killed_while_overviews_are_mended_shows_nothing_half_made(
     copy: Path, small_run: SmallRun, cdscale: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
