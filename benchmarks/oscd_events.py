@@ -52,6 +52,7 @@ from cdscale.spec.base import read_yaml
 from cdscale.spec.run import RunSpec, load_run
 
 IOU = 0.25
+NONE = Counts(0, 0, 0)
 
 
 @dataclass
@@ -141,7 +142,51 @@ def matched(found: list[BaseGeometry], there: list[BaseGeometry]) -> int:
     return len(used_a)
 
 
-def score(city: str, store: Path, events: list[Event], mmu: int) -> tuple[Counts, Counts]:
+def touched(found: list[BaseGeometry], there: list[BaseGeometry]) -> tuple[int, int]:
+    """How many of either meet any of the other."""
+    if not found or not there:
+        return 0, 0
+    left, right = shapely.STRtree(there).query(found, predicate="intersects")
+    return len(np.unique(left)), len(np.unique(right))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A city, or several, against the label."""
+
+    pixels: Counts = NONE
+    objects: Counts = NONE
+    touching: int = 0
+    """Events that meet an object of the label anywhere."""
+    touched: int = 0
+    """Objects of the label that an event meets anywhere."""
+
+    def __add__(self, other: Score) -> Score:
+        pixels, objects = (
+            Counts(*(a + b for a, b in zip(mine, yours, strict=True)))
+            for mine, yours in ((self.pixels, other.pixels), (self.objects, other.objects))
+        )
+        return Score(pixels, objects, self.touching + other.touching, self.touched + other.touched)
+
+    def row(self, city: str) -> str:
+        """As a line of JSON."""
+        events = self.objects.hits + self.objects.false
+        there = self.objects.hits + self.objects.missed
+        return json.dumps(
+            {
+                "city": city,
+                "pixels": self.pixels.figures,
+                "objects": self.objects.figures,
+                "events": events,
+                "events that meet an object": round(self.touching / max(events, 1), 3),
+                "objects of the label": there,
+                "objects that an event meets": round(self.touched / max(there, 1), 3),
+                "counts": {"pixels": self.pixels, "objects": self.objects},
+            }
+        )
+
+
+def score(city: str, store: Path, events: list[Event], mmu: int) -> Score:
     """Pixels and objects of a city against its label."""
     month = pair_of(city)[1]
     map_ = mapped_onto(city, store, month)
@@ -166,7 +211,8 @@ def score(city: str, store: Path, events: list[Event], mmu: int) -> tuple[Counts
             if part.area > 0.5 * outline.area:
                 found.append(part)
     hits = matched(found, there)
-    return compare(map_), Counts(hits, len(found) - hits, len(there) - hits)
+    objects = Counts(hits, len(found) - hits, len(there) - hits)
+    return Score(compare(map_), objects, *touched(found, there))
 
 
 def main() -> None:
@@ -189,7 +235,7 @@ def main() -> None:
 
 def work_off(options: argparse.Namespace, groups: list[Group], cluster: str) -> None:
     """Run after run, each scored when it is done."""
-    pixels, objects = Counts(0, 0, 0), Counts(0, 0, 0)
+    pooled = Score()
     for n, group in enumerate(groups):
         name = f"{n:02d}-{group.preset}"
         begun = time.perf_counter()
@@ -202,13 +248,10 @@ def work_off(options: argparse.Namespace, groups: list[Group], cluster: str) -> 
         told = {"run": name, "cities": group.cities, "seams": seams.model_dump(mode="json")}
         print(json.dumps(told | {"seconds": round(time.perf_counter() - begun)}), flush=True)
         for city in group.cities:
-            of_pixels, of_objects = score(city, store, log.current, options.mmu)
-            pixels = Counts(*(a + b for a, b in zip(pixels, of_pixels, strict=True)))
-            objects = Counts(*(a + b for a, b in zip(objects, of_objects, strict=True)))
-            row = {"pixels": of_pixels.figures, "objects": of_objects.figures}
-            print(json.dumps({"city": city, **row, "counts": of_objects}), flush=True)
-    pooled = {"pixels": pixels.figures, "objects": objects.figures, "counts": objects}
-    print(json.dumps({"city": "pooled", "runs": len(groups), **pooled}))
+            one = score(city, store, log.current, options.mmu)
+            pooled += one
+            print(one.row(city), flush=True)
+    print(pooled.row("pooled"))
 
 
 if __name__ == "__main__":
