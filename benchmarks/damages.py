@@ -113,6 +113,9 @@ class Silent:
     def failed(self, task: Task, reason: str) -> None:
         """See :class:`cdscale.run.Watcher`."""
 
+    def overviews(self, *, made: int, shards: int) -> None:
+        """See :class:`cdscale.run.Watcher`."""
+
 
 def main() -> None:
     """Copy, damage, look, repair, compare."""

@@ -91,6 +91,9 @@ class Silent:
     def failed(self, task: Task, reason: str) -> None:
         """Say nothing."""
 
+    def overviews(self, *, made: int, shards: int) -> None:
+        """Say nothing."""
+
 
 def job_of(folder: Path, tasks: int) -> Job:
     """A run of one month and about so many tiles, whose scenes lead nowhere."""

@@ -40,7 +40,7 @@ def print_json(value: Any) -> None:
 
 
 class Display:
-    """One progress bar a stage, with tasks done, time left and failures."""
+    """One progress bar a stage, with tasks done, time left and failures, and one for overviews."""
 
     def __init__(self, progress: Bars) -> None:
         self._progress = progress
@@ -76,6 +76,14 @@ class Display:
         self._failed += 1
         self._progress.console.print(f"[red]{task}[/] failed: {escape(reason)}")
         self._step()
+
+    def overviews(self, *, made: int, shards: int) -> None:
+        """See :class:`cdscale.run.Watcher`."""
+        if not made:
+            self._progress.start()
+            self._bar = self._progress.add_task("overview", total=shards, note="")
+        elif self._bar is not None:
+            self._progress.update(self._bar, completed=made)
 
     def _step(self) -> None:
         if self._bar is not None:

@@ -115,6 +115,11 @@ def left(progress: Progress) -> int:
     return sum(step.left(months) for _, step, months in _steps(progress))
 
 
+def shards_left(progress: Progress) -> int:
+    """How many shards of overviews :func:`finish` has to make."""
+    return sum(step.shards_left(months) for _, step, months in _steps(progress))
+
+
 def _steps(progress: Progress) -> Iterator[tuple[Stage, Step, list[Month]]]:
     job = progress.job
     for stage in [s for s in _with_overviews(job) if s in job.stages]:
@@ -275,6 +280,15 @@ class Step:
         kept = {month: None if lost else self._record(month) for month in months}
         tiles = sum(len(self._changed(self._marks(month), kept[month])) for month in kept)
         return tiles * self.store.spec.grid.tile_px**2
+
+    def shards_left(self, months: Iterable[Month]) -> int:
+        """Shards that :meth:`run` would make."""
+        lost, count = self._lost, 0
+        for month in months:
+            kept = None if lost else self._record(month)
+            changed = self._changed(self._marks(month), kept)
+            count += sum(map(len, self._pieces(month, changed)))
+        return count
 
     @property
     def _lost(self) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 
 from cdscale import mosaic, mosaic_check
 from cdscale.cluster import Place, connect
@@ -91,19 +92,23 @@ def carry_out(progress: Progress, cluster: str, watcher: Watcher) -> Outcome:
             allowance = Allowance(job)
             for stage in job.stages if todo else ():
                 outcome.add(run_stage(progress, stage, place, watcher, allowance=allowance))
-            conclude(progress, partial(each, place, held=watcher.held))
+            conclude(progress, place, watcher)
     return outcome
 
 
-def conclude(progress: Progress, made: mosaic.Each = mosaic.here) -> None:
+def conclude(
+    progress: Progress, place: Place | None = None, watcher: Watcher | None = None
+) -> None:
     """Publish what is done, and bring overviews up to it; done twice, it does nothing more.
 
     Parameters
     ----------
     progress : Progress
         Of the run, which is :func:`prepared`.
-    made : callable
-        Has shards of overviews made; see :mod:`cdscale.mosaic`.
+    place : Place, optional
+        The cluster on whose workers overviews are made; without it in this process.
+    watcher : Watcher, optional
+        Follows the workers.
 
     Raises
     ------
@@ -116,7 +121,19 @@ def conclude(progress: Progress, made: mosaic.Each = mosaic.here) -> None:
     progress.review(Stage.COMPOSE)
     for stage in job.stages:
         Publication.open(progress, stage).settle()
-    mosaic.finish(progress, made)
+    mosaic.finish(progress, mosaic.here if place is None else _errands(progress, place, watcher))
+
+
+def _errands(progress: Progress, place: Place, watcher: Watcher | None) -> mosaic.Each:
+    """Has overviews made by workers, and somebody told of each."""
+    shards = 0 if watcher is None else mosaic.shards_left(progress)
+    if watcher is None or not shards:
+        return partial(each, place)
+    tell, numbers = watcher.overviews, count()
+    tell(made=next(numbers), shards=shards)
+    return partial(
+        each, place, held=watcher.held, done=lambda: tell(made=next(numbers), shards=shards)
+    )
 
 
 def repair(

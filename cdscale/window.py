@@ -76,6 +76,10 @@ class Watcher(Protocol):
         """A task failed for good."""
         ...
 
+    def overviews(self, *, made: int, shards: int) -> None:
+        """Of so many shards of overviews so many are made; told once before the first."""
+        ...
+
 
 @dataclass
 class Outcome:

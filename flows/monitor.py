@@ -7,14 +7,12 @@ again, goes on from its receipts.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from cdscale.cluster import Place, connect, worker_count, worker_lanes, worker_memory
-from cdscale.cluster.errands import each
 from cdscale.errors import UserError
 from cdscale.export.ledger import NAME, write_ledger
 from cdscale.export.report import write_report
@@ -46,6 +44,10 @@ class LogWatcher:
     def failed(self, task: Task, reason: str) -> None:
         get_run_logger().error("%s failed: %s", task, reason)
 
+    def overviews(self, *, made: int, shards: int) -> None:
+        if made in {0, shards}:
+            get_run_logger().info("overviews: %d of %d shards made", made, shards)
+
 
 @task(task_run_name="plan", cache_policy=NO_CACHE)
 def make_plan(spec: str, overrides: dict[str, str], cluster: str) -> Job:
@@ -76,7 +78,7 @@ def run_month(stage: Stage, month: Month, place: Place, allowance: Allowance) ->
 @task(task_run_name="overviews", cache_policy=NO_CACHE)
 def make_overviews(job: Job, place: Place) -> None:
     """What is done is published, and seen from farther away."""
-    conclude(Progress.of(job), partial(each, place))
+    conclude(Progress.of(job), place, LogWatcher())
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)

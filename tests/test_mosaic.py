@@ -21,7 +21,7 @@ from cdscale.errors import StoreError
 from cdscale.grid import Tile
 from cdscale.kernels import overview
 from cdscale.months import Month, Months
-from cdscale.run import prepared
+from cdscale.run import execute, prepared
 from cdscale.seams import Seams
 from cdscale.spec.cube import CubeSpec, Variable
 from cdscale.spec.overview import levels_of
@@ -31,6 +31,7 @@ from cdscale.spec.task import Stage
 from cdscale.store import Plane, Store, create, read_spec
 from tests.commands import Cli
 from tests.regions import CORNER, GRID, SmallRun, hashes, products, state_of
+from tests.test_run import Log
 
 CODES = arrays.arrays(np.uint8, (4, 6), elements=st.integers(0, 6))
 
@@ -337,6 +338,21 @@ def test_a_run_that_is_done_leaves_its_overviews_as_they_are(
     assert {n: s for n, s in after.items() if before.get(n) != s}.keys() <= {"run/job.json"}
     (tmp_path / "out" / "run" / "overviews" / "map" / "2022-05.json").unlink()
     assert mosaic.finish(progress)[Stage.MAP].months == (Month.parse("2022-05"),)
+    assert products(tmp_path / "out") == small_run.products
+
+
+def test_a_run_tells_of_the_overviews_that_its_workers_make(
+    small_run: SmallRun, tmp_path: Path, threads: str
+) -> None:
+    kept = Path(shutil.copytree(small_run.output, tmp_path / "out")) / "run"
+    next((kept / "receipts").glob("map/*/[!.]*.json")).unlink()
+    for record in (kept / "overviews").rglob("*.json"):
+        record.unlink()
+    watcher = Log()
+    assert execute(small_run.job(tmp_path), threads, watcher).complete
+    (_, shards), *_ = watcher.seen_from_afar
+    assert shards > 2
+    assert watcher.seen_from_afar == [(made, shards) for made in range(shards + 1)]
     assert products(tmp_path / "out") == small_run.products
 
 

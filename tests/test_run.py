@@ -89,6 +89,7 @@ class Log:
     repeated: list[tuple[str, str]] = field(default_factory=list)
     lost: list[tuple[str, str]] = field(default_factory=list)
     held_up: list[str] = field(default_factory=list)
+    seen_from_afar: list[tuple[int, int]] = field(default_factory=list)
 
     def begin(self, stage: Stage, *, todo: int, done: int, dashboard: str) -> None:
         self.begun.append((stage, todo, done))
@@ -105,6 +106,9 @@ class Log:
 
     def failed(self, task: Task, reason: str) -> None:
         self.lost.append((str(task), reason))
+
+    def overviews(self, *, made: int, shards: int) -> None:
+        self.seen_from_afar.append((made, shards))
 
 
 class Counting:

@@ -34,6 +34,7 @@ def each(
     function: Callable[[Item], None],
     items: Sequence[Item],
     held: Callable[[str], None] = _log.warning,
+    done: Callable[[], None] = lambda: None,
 ) -> None:
     """Call a function with each of several values on the workers of a cluster; wait for all.
 
@@ -49,6 +50,8 @@ def each(
         A value for each call.
     held : callable
         Is told when there is no worker to make the calls.
+    done : callable
+        Is called after each call that is made.
 
     Raises
     ------
@@ -77,6 +80,7 @@ def each(
                 future.add_done_callback(arrived.put)
                 continue
             _settle(future, function, flying.pop(future))
+            done()
     except BaseException:
         place.client.cancel(list(flying), force=True)
         raise
