@@ -3,11 +3,14 @@
 # Needs Python >= 3.11, git and make; the rest is installed into .venv on first use.
 #   PYTHON     the interpreter that makes .venv        (make test PYTHON=python3.12)
 #   PIP_ARGS   more options for pip install            (an index of CPU-only torch wheels, say)
+#   TESTERS    processes that run tests
 
 PYTHON   ?= python3
 PIP_ARGS ?=
 VENV     := .venv
 BIN      := $(VENV)/bin
+# A quarter of the tests' time is waiting for servers and workers: one more than processors, if few.
+TESTERS  ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
 SOURCES  := cdscale flows benchmarks tests
 
 .DEFAULT_GOAL := help
@@ -30,7 +33,7 @@ types: $(VENV)/.installed-dev ## mypy, strict for the package and the flows
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-dev ## pytest, network blocked
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --maxprocesses 4
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(TESTERS)
 
 bench: $(VENV)/.installed-dev ## the named problems of benchmarks/, with their numbers
 	$(BIN)/python -m benchmarks
