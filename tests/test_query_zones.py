@@ -307,6 +307,9 @@ def test_a_missing_field_and_a_missing_file_are_said(tmp_path: Path) -> None:
         Zones.read(file, crs="EPSG:3035")
     with pytest.raises(SpecError, match="cannot read"):
         Zones.read(tmp_path / "none.gpkg")
+    (tmp_path / "empty.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(SpecError, match="is empty"):
+        Zones.read(tmp_path / "empty.geojson", by="name")
     (tmp_path / "text.geojson").write_text("words")
     with pytest.raises(SpecError, match="does not read; expected polygons"):
         Zones.read(tmp_path / "text.geojson")

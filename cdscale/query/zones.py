@@ -106,7 +106,10 @@ def _table(path: Path, by: str) -> tuple[list[str], list[Any], str]:
     if not path.is_file() and not path.is_dir():
         raise SpecError(explain(f"cannot read {path}: there is no such file"))
     try:
-        fields = [str(name) for name in pyogrio.read_info(str(path))["fields"]]
+        about = pyogrio.read_info(str(path))
+        fields = [str(name) for name in about["fields"]]
+        if about["features"] == 0:  # of such a file GeoJSON knows no fields either
+            raise _empty(str(path))
         if by and by not in fields:
             raise SpecError(
                 explain(
@@ -129,6 +132,10 @@ def _table(path: Path, by: str) -> tuple[list[str], list[Any], str]:
     return names, geometries, str(meta["crs"] or "")
 
 
+def _empty(where: str) -> SpecError:
+    return SpecError(explain(f"{where} is empty", expected="at least one polygon"))
+
+
 def _name(value: Any) -> str:
     """A field's value as text; what is missing is the zone without a name."""
     if value is None or value != value:
@@ -139,7 +146,7 @@ def _name(value: Any) -> str:
 def _made(field: str, crs: str, rows: list[tuple[str, Any]], where: str) -> Zones:
     crs = LON_LAT if is_lon_lat(crs) else checked_crs(crs)
     if not rows:
-        raise SpecError(explain(f"{where} is empty", expected="at least one polygon"))
+        raise _empty(where)
     mended: list[str] = []
     empty: list[str] = []
     together: dict[str, list[BaseGeometry]] = {}
