@@ -2,10 +2,10 @@
 
     python -m benchmarks.oscd_events OUT [CITY ...] [--card CARD] [--mmu PIXELS]
 
-Cities of a continent lie on one grid and are mapped by one run where their months allow: a store
-compares each later month with one earlier month, so that cities of the same later month and another
-earlier one go into a further run. Of each run: catalogue to cube to change map, overviews, seams,
-and the log of events (``cdscale export geoparquet``).
+The cities of a continent lie on one grid and are mapped by one run, as one pair of months: a
+composite draws on as many months (``cube.window_months``) as hold the earlier, or the later, scenes
+of all of them. Of each run: catalogue to cube to change map, overviews, seams, and the log of
+events (``cdscale export geoparquet``).
 
 An event and a patch of the label, both of at least ``--mmu`` pixels and connected over edges and
 corners, are the same object where their intersection over union is 0.25 or more; each has one
@@ -25,7 +25,7 @@ import argparse
 import json
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ from cdscale.export import event_log
 from cdscale.export.cut import cut
 from cdscale.export.events import Event
 from cdscale.grid import Area, choose_preset, reproject
-from cdscale.months import Months
+from cdscale.months import Month, Months
 from cdscale.mosaic import gates
 from cdscale.spec.base import read_yaml
 from cdscale.spec.run import RunSpec, load_run
@@ -55,28 +55,43 @@ IOU = 0.25
 NONE = Counts(0, 0, 0)
 
 
-@dataclass
-class Group:
-    """Cities that one run maps."""
+@dataclass(frozen=True)
+class Continent:
+    """Cities of one continental grid, which one run maps."""
 
     preset: str
-    pairs: dict[str, str] = field(default_factory=dict)
-    """Earlier month of each later month."""
-    cities: list[str] = field(default_factory=list)
+    cities: tuple[str, ...]
 
-    def spec(self, out: Path, name: str, card: str) -> RunSpec:
+    @property
+    def window(self) -> int:
+        """Months that hold the scenes of one side of all pairs."""
+        return 1 + max(max(side) - min(side) for side in self._sides)
+
+    @property
+    def pair(self) -> tuple[Month, Month]:
+        """The two months, as late as need be for the windows not to share a scene's month."""
+        earlier, later = map(max, self._sides)
+        if earlier >= min(self._sides[1]):
+            raise SystemExit(f"{self.preset}: earlier and later scenes do not lie apart")
+        return earlier, max(later, earlier + self.window)
+
+    @property
+    def _sides(self) -> tuple[tuple[Month, ...], tuple[Month, ...]]:
+        pairs = [pair_of(city) for city in self.cities]
+        return tuple(before for before, _ in pairs), tuple(after for _, after in pairs)
+
+    def spec(self, out: Path, card: str) -> RunSpec:
         """The run."""
-        outlines = [area_of(city).geometry for city in self.cities]
-        area = Area(shapely.union_all(outlines)).geojson
-        pairs = [f"{earlier},{later}" for later, earlier in sorted(self.pairs.items())]
-        months = sorted({*self.pairs, *self.pairs.values()})
+        area = Area(shapely.union_all([area_of(city).geometry for city in self.cities])).geojson
+        pair = ",".join(map(str, self.pair))
         changes = {
-            "name": name,
+            "name": self.preset,
             "area": area,
-            "period": ",".join(months),
+            "period": pair,
             "grid": {"preset": self.preset, "tile": 512, "chunk": 256},
-            "models": {"change": {"card": card, "pairs": pairs}},
-            "output": str(out / name),
+            "cube": {"s1_bands": ["vv"], "window_months": self.window},
+            "models": {"change": {"card": card, "pairs": [pair]}},
+            "output": str(out / self.preset),
         }
         return load_run(ROOT / "examples" / "oscd.yaml", changes)
 
@@ -87,29 +102,19 @@ def area_of(city: str) -> Area:
     return Area.from_geojson(read_yaml(path), where=city)
 
 
-def pair_of(city: str) -> tuple[str, str]:
-    """Its two months."""
+def pair_of(city: str) -> tuple[Month, Month]:
+    """Months of its two images."""
     dates = (IMAGES / city / "dates.txt").read_text().split()[1::2]
-    before, after = (f"{date[:4]}-{date[4:6]}" for date in dates)
+    before, after = (Month.parse(f"{date[:4]}-{date[4:6]}") for date in dates)
     return before, after
 
 
-def groups_of(cities: list[str]) -> list[Group]:
-    """As few runs as the pairs of months allow, on the grid of each city's continent."""
-    groups: list[Group] = []
+def continents_of(cities: list[str]) -> list[Continent]:
+    """A run for each continent that has some of the cities."""
+    cities_of: dict[str, list[str]] = {}
     for city in cities:
-        preset = choose_preset(area_of(city))
-        earlier, later = pair_of(city)
-        fitting = (
-            g for g in groups if g.preset == preset and g.pairs.get(later, earlier) == earlier
-        )
-        group = next(fitting, None)
-        if group is None:
-            group = Group(preset)
-            groups.append(group)
-        group.pairs[later] = earlier
-        group.cities.append(city)
-    return groups
+        cities_of.setdefault(choose_preset(area_of(city)), []).append(city)
+    return [Continent(preset, tuple(here)) for preset, here in sorted(cities_of.items())]
 
 
 def label_patches(
@@ -186,9 +191,8 @@ class Score:
         )
 
 
-def score(city: str, store: Path, events: list[Event], mmu: int) -> Score:
+def score(city: str, store: Path, month: str, events: list[Event], mmu: int) -> Score:
     """Pixels and objects of a city against its label."""
-    month = pair_of(city)[1]
     map_ = mapped_onto(city, store, month)
     truth_YX = map_.truth_YX & (map_.mapped_YX != 255)
     with warnings.catch_warnings():
@@ -230,27 +234,34 @@ def main() -> None:
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
     ) as cluster:
-        work_off(options, groups_of(cities), cluster.scheduler_address)
+        work_off(options, continents_of(cities), cluster.scheduler_address)
 
 
-def work_off(options: argparse.Namespace, groups: list[Group], cluster: str) -> None:
+def work_off(options: argparse.Namespace, continents: list[Continent], cluster: str) -> None:
     """Run after run, each scored when it is done."""
     pooled = Score()
-    for n, group in enumerate(groups):
-        name = f"{n:02d}-{group.preset}"
-        begun = time.perf_counter()
-        if run_job(group.spec(options.out, name, options.card), cluster):
-            raise SystemExit(f"{name}: the run is not complete")
-        store = options.out / name / "change.zarr"
-        part = cut(store, months=Months.parse(",".join(sorted(group.pairs))))
-        log, _ = event_log.update(options.out / name / event_log.NAME, part, options.mmu)
-        seams = gates(options.out / name)["change"]
-        told = {"run": name, "cities": group.cities, "seams": seams.model_dump(mode="json")}
-        print(json.dumps(told | {"seconds": round(time.perf_counter() - begun)}), flush=True)
-        for city in group.cities:
-            one = score(city, store, log.current, options.mmu)
-            pooled += one
-            print(one.row(city), flush=True)
+    for one in continents:
+        month, begun = str(one.pair[1]), time.perf_counter()
+        spec = one.spec(options.out, options.card)
+        if run_job(spec, cluster):
+            raise SystemExit(f"{one.preset}: the run is not complete")
+        store = options.out / one.preset / "change.zarr"
+        part = cut(store, months=Months.parse(month))
+        log, _ = event_log.update(options.out / one.preset / event_log.NAME, part, options.mmu)
+        seams = gates(options.out / one.preset)["change"]
+        told = {
+            "run": one.preset,
+            "cities": one.cities,
+            "months": [str(m) for m in one.pair],
+            "window": one.window,
+            "seams": seams.model_dump(mode="json"),
+            "seconds": round(time.perf_counter() - begun),
+        }
+        print(json.dumps(told), flush=True)
+        for city in one.cities:
+            against = score(city, store, month, log.current, options.mmu)
+            pooled += against
+            print(against.row(city), flush=True)
     print(pooled.row("pooled"))
 
 

@@ -74,17 +74,20 @@ class Month:
         """First moment after the month."""
         return (self + 1).start
 
-    def overlaps(self, start: datetime, end: datetime) -> bool:
+    def overlaps(self, start: datetime, end: datetime, months: int = 1) -> bool:
         """Whether a scene with these times belongs to the month (STAC's interval rule).
+
+        With more ``months``: to the month or to one of those right before it.
 
         A scene with one moment belongs to the month that holds it. A scene with an interval
         belongs to every month that it reaches into; touching a month's first moment with its end
         is not reaching into it. Times without a time zone are taken as UTC.
         """
         start, end = _utc(start), _utc(end)
+        first = (self + (1 - months)).start
         if start == end:
-            return self.start <= start < self.stop
-        return start < self.stop and end > self.start
+            return first <= start < self.stop
+        return start < self.stop and end > first
 
     def to_numpy(self) -> np.datetime64:
         """Coordinate value: the first day of the month."""

@@ -183,7 +183,8 @@ def made_job(
 ) -> Job:
     """A job without catalogue and without files: its scenes lead nowhere."""
     spec = made_spec(output, **changes)
-    table = SceneTable(search="made", scenes=scenes or made_scenes(str(spec.period)))
+    every = scenes or made_scenes(str(spec.period))
+    table = SceneTable(search="made", scenes=every, window=spec.cube.window_months)
     return Job(spec=spec, scenes=table, cards=cards or {})
 
 

@@ -205,6 +205,14 @@ def test_a_search_asks_once_for_each_run_of_months(api: FakeApi) -> None:
     assert [path for _, path, _ in api.asked] == ["/", f"/collections/{ONE}", "/search", "/search"]
 
 
+def test_a_search_asks_for_what_the_windows_reach(api: FakeApi) -> None:
+    got = found(api, period="2020-03,2020-06", cube={"window_months": 2})
+    assert sorted(got) == sorted(
+        one["id"] for one in api.items if times(one)[0].month in {2, 3, 5, 6}
+    )
+    assert len(api.searches) == 2
+
+
 def test_a_scene_over_midnight_is_found_in_both_months(api: FakeApi) -> None:
     """Also where the catalogue goes by one moment of it."""
     span = {

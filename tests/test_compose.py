@@ -98,7 +98,8 @@ def compose(
     cube: Mapping[str, Any] = MappingProxyType({}),
 ) -> stages.work.Work:
     spec = SPEC.model_copy(update={"cube": SPEC.cube.model_copy(update=dict(cube))})
-    job = Job(spec=spec, scenes=SceneTable(search="x", scenes=tuple(scenes)))
+    window = spec.cube.window_months
+    job = Job(spec=spec, scenes=SceneTable(search="x", scenes=tuple(scenes), window=window))
     work = stages.work.Work(TASK, job, reader or FakeReader(BOX, pixels))
     stages.compose(work)
     layout = job.layouts[Stage.COMPOSE]
@@ -128,6 +129,35 @@ def at(day: int) -> str:
 
 
 # --------------------------------------------------------------------------------------- optical
+
+
+def test_a_window_of_months_fills_holes_from_the_months_before() -> None:
+    """But not from those after, nor from one before the window."""
+    months = ("2020-03", "2020-04", "2020-06", "2020-07")
+    pixels = {"2020-06": optical(LEFT | TOP, add=1), "2020-04": optical(~TOP, add=2)}
+    pixels |= {month: optical(ALL, add=9) for month in ("2020-03", "2020-07")}
+    scenes = [make_scene(month, when=f"{month}-15T10:00:00+00:00") for month in months]
+    alone = compose(scenes, pixels)
+    assert np.array_equal(alone.blocks["s2"], expected_s2([(LEFT | TOP, 1)]))
+    work = compose(scenes, pixels, cube={"window_months": 3})
+    assert np.array_equal(work.blocks["s2"], expected_s2([(~TOP, 2), (LEFT | TOP, 1)]))
+    assert np.all(work.blocks["s2_date"][LEFT | TOP] == DAY_ZERO + 15)
+    assert np.all(work.blocks["s2_date"][~LEFT & ~TOP] == DAY_ZERO - 46)
+    assert sorted(work.used) == ["2020-04", "2020-06"]
+    assert work.job.layouts[Stage.COMPOSE].attrs["compositing_window_months"] == 3
+
+
+def test_radar_is_averaged_over_the_window() -> None:
+    months = ("2020-05", "2020-06")
+    scenes = [
+        make_scene(
+            m, sensor="s1", when=f"{m}-15T10:00:00+00:00", bands=BANDS, orbit=f"{i} ascending"
+        )
+        for i, m in enumerate(months)
+    ]
+    pixels = {m: radar({"vv": 1 + 2 * i, "vh": 1}) for i, m in enumerate(months)}
+    assert np.all(compose(scenes, pixels).blocks["s1"][0] == 3)
+    assert np.all(compose(scenes, pixels, cube={"window_months": 2}).blocks["s1"][0] == 2)
 
 
 def test_the_clearest_scene_comes_first_and_the_next_fills_its_holes() -> None:

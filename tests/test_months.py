@@ -176,6 +176,17 @@ def test_an_interval_serves_a_run_of_months_from_first_to_last(
     ]
 
 
+@given(moments, st.timedeltas(timedelta(0), timedelta(days=200)), st.integers(1, 30))
+def test_a_window_reaches_back_from_its_month(
+    start: datetime, length: timedelta, months: int
+) -> None:
+    end = start + length
+    for step in (-1, 0, 1, months, months + 8):
+        month = Month.of(start) + step
+        alone = [(month + (-back)).overlaps(start, end) for back in range(months)]
+        assert month.overlaps(start, end, months) == any(alone)
+
+
 def test_times_without_a_zone_are_utc_here_too() -> None:
     assert Month(2020, 2).overlaps(datetime(2020, 2, 1), datetime(2020, 2, 1))
     assert not Month(2020, 1).overlaps(datetime(2020, 2, 1), datetime(2020, 2, 1))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cdscale.errors import SpecError
+from cdscale.errors import SpecError, StoreError
 from cdscale.grid import Tile
 from cdscale.months import Month
 from cdscale.progress import Agenda, Progress, Selection, status
@@ -17,7 +17,7 @@ from cdscale.spec.card import ModelCard
 from cdscale.spec.job import Job
 from cdscale.spec.scene import Scene, SceneTable
 from cdscale.spec.task import STAGE_VERSION, Stage, Task
-from cdscale.store import Ledger
+from cdscale.store import Ledger, create
 from cdscale.testing import make_scene
 from tests.regions import (
     CORNER,
@@ -149,6 +149,28 @@ def test_a_changed_scene_redoes_its_month_and_what_compares_with_it(done: Job) -
     assert set(map(str, agenda(changed, Stage.COMPOSE).ready)) == compose
     # The pixels came out as they were: nobody downstream notices.
     assert redo(changed) == compose
+
+
+def test_a_late_scene_redoes_every_month_whose_window_reaches_it(tmp_path: Path) -> None:
+    period = "2022-04..2022-08"
+    cube = {"s2_bands": ["B04", "B08"], "s1_bands": ["vv"], "window_months": 3}
+    scenes = made_scenes(period)
+    job = made_job(tmp_path, scenes=scenes, period=period, cube=cube)
+    pretend(job)
+    late = scenes[2].model_copy(update={"id": "late"})
+    assert late.serves(MAY)
+    changed = made_job(tmp_path, scenes=(*scenes, late), period=period, cube=cube)
+    months = {str(task.month) for task in agenda(changed, Stage.COMPOSE).ready}
+    assert months == {"2022-05", "2022-06", "2022-07"}
+
+
+def test_another_window_is_another_cube(tmp_path: Path) -> None:
+    job = made_job(tmp_path)
+    lay_out(job)
+    cube = job.spec.cube.model_copy(update={"window_months": 2})
+    other = Job(spec=job.spec.model_copy(update={"cube": cube}), scenes=job.scenes)
+    with pytest.raises(StoreError, match="compositing_window_months"):
+        create(other.store_path(Stage.COMPOSE), other.layouts[Stage.COMPOSE])
 
 
 def test_a_scene_that_shrinks_redoes_the_tiles_it_left_and_those_it_kept(done: Job) -> None:

@@ -61,6 +61,18 @@ def test_tasks_find_the_scenes_of_their_month(job: Job) -> None:
     assert len(worker.scenes._months) == MONTHS_HELD
 
 
+def test_tasks_find_the_scenes_of_their_window(tmp_path: Path) -> None:
+    cube = {"s2_bands": ["B04", "B08"], "s1_bands": ["vv"], "window_months": 2}
+    scenes = made_scenes("2022-03..2022-06")
+    job = made_job(tmp_path, scenes=scenes, period="2022-04,2022-06", cube=cube)
+    keep_job(job)
+    assert read_job(folder_of(job)) == job
+    worker, whole = read_job_by_month(folder_of(job)), read_job(folder_of(job))
+    for task in job.tasks(Stage.COMPOSE):
+        assert len(job.scenes_of(task)) == 4
+        assert worker.scenes_of(task) == whole.scenes_of(task) == job.scenes_of(task)
+
+
 def test_a_task_reads_its_month_alone(job: Job) -> None:
     keep_job(job)
     for path in (folder_of(job) / "scenes").iterdir():

@@ -1062,6 +1062,20 @@ def test_an_interval_is_found_in_each_month_that_it_overlaps(tmp_path: Path) -> 
     assert [s.id for s in search(spec_of(root, period="2020-06")).scenes] == ["long"]
 
 
+def test_a_window_of_months_draws_on_those_before_it(tmp_path: Path) -> None:
+    when = ["2020-01-31", "2020-02-01", "2020-04-30", "2020-05-02", "2020-06-10"]
+    items = [made(day, f"{day}T10:00:00Z") for day in when]
+    cube = {"s2_bands": ["B02", "B03"], "window_months": 3}
+    spec = spec_of(write_catalogue(tmp_path, items), period="2020-04,2020-06", cube=cube)
+    assert str(spec.drawn_on) == "2020-02..2020-06"
+    table = search(spec)
+    footprint = spec.lattice.footprint(spec.tiles()[0])
+    found = {str(m): [s.id for s in table.of(footprint, m)] for m in spec.period}
+    assert found == {"2020-04": when[1:3], "2020-06": when[2:]}
+    with pytest.raises(CatalogueError, match=r"scenes of .* in 2019-01\.\.2019-06.* has scenes in"):
+        search(spec.model_copy(update={"period": Months.parse("2019-03..2019-06")}))
+
+
 SAME: dict[str, Any] = {"s2:mgrs_tile": "31UDS", "platform": "Sentinel-2A"}
 
 
@@ -1196,6 +1210,7 @@ def test_the_search_key_follows_what_decides_the_scenes(tmp_path: Path) -> None:
         {"catalogue": "there"}, {"period": "2020-07"}, {"grid": {"tile": 128, "chunk": 16}},
         {"cube": {"s2_bands": ["B02"]}}, {"collections": {"sentinel-2": PC_S2.name}},
         *({"cube": {"s2_bands": ["B02", "B03"], **option}} for option in OPTIONS),
+        {"cube": {"s2_bands": ["B02", "B03"], "window_months": 2}},
         {"area": read_area([3.5, 50.5, 3.6, 50.6], Path())},
     )  # fmt: skip
     for change in changes:

@@ -231,8 +231,8 @@ class Progress:
 
     @cached_property
     def _composite(self) -> dict[str, Any]:
-        # Which scenes are left out shows in the scenes that are there.
-        return self.job.spec.cube.model_dump(mode="json", exclude={"exclude"})
+        # Which scenes are left out, and of how many months they are, shows in those that are there.
+        return self.job.spec.cube.model_dump(mode="json", exclude={"exclude", "window_months"})
 
     @cached_property
     def _rules(self) -> dict[str, Any]:

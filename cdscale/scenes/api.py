@@ -165,7 +165,7 @@ class ApiSearch:
         CatalogueError
             When it cannot be searched through, or the budget of requests is spent.
         """
-        for months in runs(self._spec.period):
+        for months in runs(self._spec.drawn_on):
             for area in in_world(footprint):
                 whole = _Query(months.first.start, months.last.stop, area)
                 yield from self._visit(whole)

@@ -34,6 +34,8 @@ def search_key(spec: RunSpec) -> str:
             "cloud_probability": spec.cube.cloud_probability is not None,
             "s1_directions": sorted(spec.cube.s1_directions),
             "exclude": sorted(spec.cube.exclude),
+            # Named where it is not what it has always been: a table frozen before stays good.
+            **({"window_months": window} if (window := spec.cube.window_months) > 1 else {}),
         }
     )
 
@@ -60,12 +62,12 @@ def search(spec: RunSpec) -> SceneTable:
             one = _usable(item, profiles[collection_of(item)], spec, local=local)
         except Unusable as reason:
             lost = set_aside(item, str(reason))
-            if _concerns(lost, spec.period, footprint):
+            if _concerns(lost, spec.drawn_on, footprint):
                 aside.append(lost)
             continue
         if not footprint.intersects(one.scene.polygon):
             continue
-        if any(one.scene.serves(month) for month in spec.period):
+        if any(one.scene.serves(month) for month in spec.drawn_on):
             found.append(one)
         else:
             elsewhere.add(Month.of(one.scene.start))
@@ -75,7 +77,12 @@ def search(spec: RunSpec) -> SceneTable:
     aside += [left_out(s, why) for s in newest if (why := _unwanted(s, spec.cube))]
     if not scenes:
         raise CatalogueError(_nothing_found(spec, aside, elsewhere))
-    return SceneTable(search=search_key(spec), scenes=scenes, set_aside=tuple(aside))
+    return SceneTable(
+        search=search_key(spec),
+        scenes=scenes,
+        set_aside=tuple(aside),
+        window=spec.cube.window_months,
+    )
 
 
 def _wanted(profile: CollectionProfile, cube: CompositeChoice) -> CollectionProfile:
@@ -123,7 +130,7 @@ def _nothing_found(spec: RunSpec, aside: list[SetAside], elsewhere: set[Month]) 
         do = f"For this area the catalogue has scenes in {Months.of(elsewhere)}."
     return explain(
         f"the search found no scene in {public(spec.catalogue)}",
-        expected=f"scenes of {collections} over {bounds} in {spec.period}",
+        expected=f"scenes of {collections} over {bounds} in {spec.drawn_on}",
         got=got,
         do=do,
     )

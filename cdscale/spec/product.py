@@ -178,6 +178,9 @@ def state_variables() -> tuple[Variable, ...]:
 
 def cube_layout(spec: RunSpec, *, simulated: bool) -> CubeSpec:
     """Layout of ``cube.zarr``."""
+    attrs, window = _origin(simulated=simulated), spec.cube.window_months
+    if window > 1:
+        attrs["compositing_window_months"] = window
     return CubeSpec(
         product="cube",
         title=f"{spec.name}: monthly Sentinel-1 and Sentinel-2 composites",
@@ -186,7 +189,7 @@ def cube_layout(spec: RunSpec, *, simulated: bool) -> CubeSpec:
         months=spec.period,
         variables=cube_variables(spec.cube.s2_bands, spec.cube.s1_bands),
         chunk_px=spec.grid.chunk,
-        attrs=_origin(simulated=simulated),
+        attrs=attrs,
     )
 
 

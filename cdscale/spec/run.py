@@ -58,6 +58,9 @@ class CompositeChoice(Frozen):
     """``least_cloudy``: the clearest scene first, holes filled from the next clearest of the month.
     ``median``: of the clear observations, each band by itself. ``medoid``: the one clear
     observation whose bands lie nearest to those of all others."""
+    window_months: int = Field(default=1, ge=1, le=60)
+    """Months whose scenes a composite draws on, its own the last: 3 for composites of a season
+    where cloud leaves too little of a month."""
     max_cloud_cover: float = Field(default=100.0, ge=0, le=100)
     """Scenes that the catalogue calls cloudier (percent) are not read."""
     clear: tuple[int, ...] = ()
@@ -250,6 +253,12 @@ class RunSpec(Frozen):
     def window(self) -> Window:
         """The rectangle of tiles that the stores cover."""
         return self.lattice.window(self.tiles())
+
+    @property
+    def drawn_on(self) -> Months:
+        """Months whose scenes the composites draw on: the period, and what its windows reach."""
+        reach = range(1 - self.cube.window_months, 1)
+        return Months.of(month + step for month in self.period for step in reach)
 
     def pairs(self) -> dict[Month, Month]:
         """Reference month of each later month that is compared."""

@@ -95,9 +95,12 @@ class Scene(Frozen):
         """``ascending``, ``descending``, or empty where the item does not say."""
         return next((part for part in self.orbit.split() if part.endswith("scending")), "")
 
-    def serves(self, month: Month) -> bool:
-        """Whether the scene belongs to a month; one with start and end serves all it overlaps."""
-        return month.overlaps(self.start, self.end)
+    def serves(self, month: Month, window: int = 1) -> bool:
+        """Whether a composite draws on it: of a month, and of as many as the window has in all.
+
+        One with start and end serves every month that it overlaps.
+        """
+        return month.overlaps(self.start, self.end, window)
 
 
 class SetAside(Frozen):
@@ -112,9 +115,11 @@ class SetAside(Frozen):
     footprint: str = ""
     """WKT, degrees; empty where the item's own does not read."""
 
-    def serves(self, month: Month) -> bool:
-        """Whether it would have belonged to a month."""
-        return self.start is not None and month.overlaps(self.start, self.end or self.start)
+    def serves(self, month: Month, window: int = 1) -> bool:
+        """Whether a composite would have drawn on it; as of a scene."""
+        if self.start is None:
+            return False
+        return month.overlaps(self.start, self.end or self.start, window)
 
     @cached_property
     def polygon(self) -> BaseGeometry:
@@ -129,6 +134,8 @@ class SceneTable(Frozen):
     """Fingerprint of what was searched for."""
     scenes: tuple[Scene, ...]
     set_aside: tuple[SetAside, ...] = Field(default=())
+    window: int = 1
+    """Months that a composite draws on, its own the last; "scenes of a month" are of all these."""
 
     @cached_property
     def digest(self) -> str:
@@ -168,7 +175,7 @@ class SceneTable(Frozen):
 
     def _of(self, month: Month) -> tuple[tuple[Scene, ...], shapely.STRtree]:
         if month not in self._months:
-            scenes = tuple(scene for scene in self.scenes if scene.serves(month))
+            scenes = tuple(s for s in self.scenes if s.serves(month, self.window))
             self._months[month] = scenes, shapely.STRtree([scene.polygon for scene in scenes])
         return self._months[month]
 
@@ -179,7 +186,7 @@ class SceneTable(Frozen):
     def aside_of(self, footprint: BaseGeometry, month: Month) -> tuple[SetAside, ...]:
         """Items set aside that would have belonged to a polygon in degrees and a month."""
         if month not in self._aside:
-            items = tuple(item for item in self.set_aside if item.serves(month))
+            items = tuple(item for item in self.set_aside if item.serves(month, self.window))
             self._aside[month] = items, shapely.STRtree([item.polygon for item in items])
         items, tree = self._aside[month]
         return tuple(items[i] for i in sorted(tree.query(footprint, predicate="intersects")))
@@ -198,10 +205,15 @@ class TableByMonth(SceneTable):
 
     @classmethod
     def reading(
-        cls, search: str, read: Callable[[Month], tuple[Scene, ...]], *, simulated: bool
+        cls,
+        search: str,
+        read: Callable[[Month], tuple[Scene, ...]],
+        *,
+        simulated: bool,
+        window: int = 1,
     ) -> TableByMonth:
         """A table whose months come from a function, in the order of the whole table."""
-        known: dict[str, Any] = {"search": search}
+        known: dict[str, Any] = {"search": search, "window": window}
         table = cls.model_construct(**known)
         table._read, table._all_simulated = read, simulated
         return table
@@ -216,7 +228,7 @@ class TableByMonth(SceneTable):
             if month not in self._months:
                 while len(self._months) >= MONTHS_HELD:
                     del self._months[next(iter(self._months))]
-                scenes = tuple(scene for scene in self._read(month) if scene.serves(month))
+                scenes = tuple(s for s in self._read(month) if s.serves(month, self.window))
                 self._months[month] = scenes, shapely.STRtree([s.polygon for s in scenes])
             return self._months[month]
 

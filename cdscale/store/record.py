@@ -103,7 +103,12 @@ def read_job(folder: Place) -> Job:
         known = {i: s for part in parts for i, s in zip(part.places, part.scenes, strict=True)}
         aside = _Aside.model_validate_json(_checked(folder, table.set_aside)).items
         scenes = tuple(known[i] for i in sorted(known))
-        table = SceneTable(search=table.search, scenes=scenes, set_aside=aside)
+        table = SceneTable(
+            search=table.search,
+            scenes=scenes,
+            set_aside=aside,
+            window=record.spec.cube.window_months,
+        )
     return Job(spec=record.spec, scenes=table, cards=record.cards)
 
 
@@ -124,7 +129,12 @@ def read_job_by_month(folder: Place) -> Job:
             name = names.get(str(month))
             return () if name is None else _Part.model_validate_json(_checked(folder, name)).scenes
 
-        table = TableByMonth.reading(table.search, read, simulated=table.simulated)
+        table = TableByMonth.reading(
+            table.search,
+            read,
+            simulated=table.simulated,
+            window=record.spec.cube.window_months,
+        )
     return Job(spec=record.spec, scenes=table, cards=record.cards)
 
 
@@ -136,7 +146,7 @@ def _parts(job: Job) -> Iterator[tuple[str, _Part]]:
     """A table cut into months; a scene that serves several is in each of them."""
     every, left = job.scenes.scenes, set(range(len(job.scenes.scenes)))
     for month in job.spec.period:
-        here = [i for i, scene in enumerate(every) if scene.serves(month)]
+        here = [i for i, scene in enumerate(every) if scene.serves(month, job.scenes.window)]
         left.difference_update(here)
         yield str(month), _Part(places=tuple(here), scenes=tuple(every[i] for i in here))
     if left:
