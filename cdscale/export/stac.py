@@ -122,7 +122,10 @@ class _Catalogue:
         return {
             "type": "Collection",
             "stac_version": "1.1.0",
-            "stac_extensions": _extensions("projection", "datacube", "zarr"),
+            # The schema of "zarr" wants its fields on every asset of a collection.
+            "stac_extensions": _extensions(
+                "projection", "datacube", *(() if self._events else ("zarr",))
+            ),
             "id": self.name,
             "title": spec.title,
             "description": f"{spec.title}, on the grid {spec.grid.name}.{comment}",
@@ -397,4 +400,4 @@ def _sha256(path: Path) -> str:
 def _wkt(crs: str) -> str:
     from rasterio.crs import CRS
 
-    return str(CRS.from_user_input(crs).to_wkt())
+    return str(CRS.from_user_input(crs).to_wkt(version="WKT2_2019"))  # datacube wants WKT 2
