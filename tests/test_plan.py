@@ -296,6 +296,17 @@ def test_simulated_weights_take_simulated_scenes(
     assert freeze(with_model(tmp_path, "change")).stages == (Stage.COMPOSE, Stage.CHANGE)
 
 
+@pytest.mark.parametrize(("task", "other"), [("urban", "change"), ("change", "urban")])
+def test_a_network_of_another_task_is_refused_before_the_search(
+    tmp_path: Path, searches: list[RunSpec], task: str, other: str
+) -> None:
+    card = write_card(tmp_path / "cards", other)
+    spec = made_spec(tmp_path / "out", nx=1, models={task: {"card": str(card), "force": True}})
+    with pytest.raises(ModelError, match=rf"models\.{task}: .*whose task is {task}; got {other}"):
+        freeze(spec)
+    assert searches == []
+
+
 def test_a_cube_without_the_bands_of_a_network_is_refused(
     tmp_path: Path, searches: list[RunSpec]
 ) -> None:

@@ -35,6 +35,7 @@ def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
     choices = {name: getattr(spec.models, name) for name in ("urban", "change")}
     cards = {name: _card(choice.card) for name, choice in choices.items() if choice is not None}
     for name, card in cards.items():
+        _does(card, name)
         card.refuse_precision(choices[name].precision, force=choices[name].force)
     table = None if refresh else _frozen_scenes(spec)
     if table is None:
@@ -87,6 +88,19 @@ def _card(name: str) -> ModelCard:
             )
         )
     return card
+
+
+def _does(card: ModelCard, task: str) -> None:
+    """Raise for a network of another task: it would read other images, or say something else."""
+    if card.task != task:
+        raise ModelError(
+            explain(
+                f"models.{task}: model {card.name} is no network of this task",
+                expected=f"a card whose task is {task}",
+                got=card.task,
+                do="`cdscale models list` tells what each model does.",
+            )
+        )
 
 
 def _frozen_scenes(spec: RunSpec) -> SceneTable | None:

@@ -13,6 +13,34 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cdscale.errors import SpecError, explain
 
 
+class _Twice(ValueError):
+    """A key that stands twice in one mapping: readers would silently take the last."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses what YAML itself forbids: a key given twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            # Several merges (`<<`) in one mapping are no contradiction.
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            if key.value in seen:
+                raise _Twice(f"{key.value!r} a second time at line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return node
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(f"{next(k for k in keys if keys.count(k) > 1)!r} a second time")
+    return found
+
+
 class Frozen(BaseModel):
     """Data that cannot change once made, and that refuses fields it does not know."""
 
@@ -60,8 +88,19 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     SpecError
-        When the file is absent or unreadable, or is not YAML.
+        When the file is absent or unreadable, is not YAML, or gives a key twice.
     """
+    try:
+        return _plain(path)
+    except _Twice as twice:
+        raise SpecError(
+            explain(
+                f"{path} gives a key twice", expected="each once", got=twice, do="Take one out."
+            )
+        ) from None
+
+
+def _plain(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
@@ -69,11 +108,15 @@ def read_yaml(path: Path) -> Any:
         raise SpecError(explain(f"cannot read {path}: {reason}", do="Check the path.")) from None
     try:
         # JSON is tried first: to PyYAML 1e-05 is text, and a tab an error.
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_pairs)
+    except _Twice:
+        raise
     except (ValueError, RecursionError):
         pass
     try:
-        return yaml.safe_load(text)
+        return _Loader(text).get_single_data()
+    except _Twice:
+        raise
     # PyYAML says of a date such as 2017-13-01 only ValueError.
     except (yaml.YAMLError, ValueError, RecursionError) as err:
         mark = getattr(err, "problem_mark", None)
