@@ -121,7 +121,7 @@ def test_an_area_is_cut_out_at_its_tiles_and_masked(
 def test_what_is_there_is_not_written_over_unless_told(
     store: Store, cogs: Path, cdscale: Cli, tmp_path: Path
 ) -> None:
-    before = state_of(cogs)
+    before, untouched = state_of(cogs), state_of(store.path)
     refused(cdscale("export", "cog", store.path, "--out", cogs), "already", "--overwrite")
     assert state_of(cogs) == before
     for arguments, word in (
@@ -130,6 +130,10 @@ def test_what_is_there_is_not_written_over_unless_told(
         (("cog", store.path, "--out", tmp_path, "--variables", "colour"), "has no colour"),
         (("cog", store.path / "no", "--out", tmp_path), "no Zarr store"),
         (("stac", store.path, "--out", store.path / "zarr.json"), "expected a folder"),
+        (("cog", store.path, "--out", store.path), "lies in a store"),
+        (("stac", store.path, "--out", store.path / "maps"), "lies in a store"),
+        (("geotiff-mosaic", store.path, "--out", store.path / "state"), "lies in a store"),
+        (("geoparquet", store.path, "--out", store.path), "lies in a store"),
         (("geoparquet", store.path, "--out", tmp_path / "a.csv"), "ending in .parquet"),
         (("geoparquet", store.path, "--out", tmp_path, "--mmu", "0"), "1 pixel or more"),
         (("geoparquet", store.path, "--out", tmp_path, "--since", "2022-01"), "go together"),
@@ -137,6 +141,7 @@ def test_what_is_there_is_not_written_over_unless_told(
     ):
         refused(cdscale("export", *arguments), word)
     assert list(tmp_path.iterdir()) == []
+    assert state_of(store.path) == untouched
 
 
 def test_events_by_the_command(store: Store, tmp_path: Path, cdscale: Cli) -> None:

@@ -326,6 +326,14 @@ def test_a_tile_that_is_no_multiple_of_the_stride_is_refused(
         freeze(with_model(tmp_path, "change", force=True, stride=96))
 
 
+def test_an_output_in_a_store_is_refused(tmp_path: Path, searches: list[RunSpec]) -> None:
+    (tmp_path / "cube.zarr").mkdir()
+    (tmp_path / "cube.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(StoreError, match="the output .*inner lies in a store"):
+        freeze(made_spec(tmp_path / "cube.zarr" / "inner"))
+    assert searches == []
+
+
 def test_an_unknown_model_is_refused(tmp_path: Path, searches: list[RunSpec]) -> None:
     spec = made_spec(tmp_path, models={"urban": {"card": "no-such-model"}})
     with pytest.raises(ModelError, match="no such model.*got no-such-model"):

@@ -12,7 +12,7 @@ from cdscale.spec.job import STORES, Job
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Stage
-from cdscale.store import exists, read_job, read_spec
+from cdscale.store import exists, outside_stores, read_job, read_spec
 
 
 def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
@@ -31,6 +31,7 @@ def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
         When the spec does not fit together, the catalogue has nothing, or a card refuses.
     """
     spec.tiles()
+    outside_stores(spec.folder, "the output")
     spec = _with_earlier_pairs(spec)
     choices = {name: getattr(spec.models, name) for name in ("urban", "change")}
     cards = {name: _card(choice.card) for name, choice in choices.items() if choice is not None}
