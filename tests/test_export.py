@@ -16,6 +16,7 @@ from pystac.extensions.datacube import DatacubeExtension
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from rasterio._err import CPLE_AppDefinedError
 
 from cdscale import mosaic
 from cdscale.export.cut import cut
@@ -142,6 +143,18 @@ def test_what_is_there_is_not_written_over_unless_told(
         refused(cdscale("export", *arguments), word)
     assert list(tmp_path.iterdir()) == []
     assert state_of(store.path) == untouched
+
+
+def test_what_gdal_cannot_copy_is_one_sentence(
+    store: Store, tmp_path: Path, cdscale: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise CPLE_AppDefinedError(3, 1, "TIFFWriteDirectoryTagData:IO error writing tag data")
+
+    monkeypatch.setattr("rasterio.shutil.copy", full)
+    out = tmp_path / "out"
+    refused(cdscale("export", "cog", store.path, "--out", out), "cannot write to", "IO error")
+    assert list(out.iterdir()) == []
 
 
 def test_events_by_the_command(store: Store, tmp_path: Path, cdscale: Cli) -> None:
