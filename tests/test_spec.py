@@ -101,7 +101,16 @@ def test_a_spec_reads_back_what_it_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"colour": "red"}, r"run\.yaml: colour: Extra inputs"),
+        (
+            {"colour": "red"},
+            r"run\.yaml: colour: Extra inputs are not permitted; expected one of name, catalogue",
+        ),
+        ({"perod": "2018-01"}, r"perod: Extra inputs are not permitted; did you mean period\.$"),
+        ({"cube": {"window_month": 3}}, r"cube.window_month: .*; did you mean window_months"),
+        (
+            {"models": {"change": {"card": "c", "pair": []}}},
+            r"models.change.pair: .*; did you mean pairs",
+        ),
         ({"name": None}, "name: Field required"),
         ({"name": "a/b"}, "name: String should match"),
         ({"collections": {}}, "collections: "),

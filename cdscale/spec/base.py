@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -79,7 +80,24 @@ class Frozen(BaseModel):
             field = ".".join(str(part) for part in first["loc"]) or "the file"
             more = f" ({err.error_count() - 1} more)" if err.error_count() > 1 else ""
             message = first["msg"].removeprefix("Value error, ").rstrip(".")
+            if first["type"] == "extra_forbidden":
+                message += _instead(cls, first["loc"])
             raise SpecError(f"{where}: {field}: {message}{more}.") from None
+
+
+def _instead(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """What may stand where a field that nobody knows was given; the likeliest by itself."""
+    for part in place[:-1]:
+        field = model.model_fields.get(str(part))
+        given = () if field is None else (field.annotation, *get_args(field.annotation))
+        inner = [one for one in given if isinstance(one, type) and issubclass(one, BaseModel)]
+        if len(inner) != 1:
+            return ""
+        model = inner[0]
+    meant = get_close_matches(str(place[-1]), model.model_fields, 1, 0.75)
+    if meant:
+        return f"; did you mean {meant[0]}"
+    return f"; expected one of {', '.join(model.model_fields)}"
 
 
 def read_yaml(path: Path) -> Any:
