@@ -326,6 +326,17 @@ def test_a_tile_that_is_no_multiple_of_the_stride_is_refused(
         freeze(with_model(tmp_path, "change", force=True, stride=96))
 
 
+def test_a_card_of_an_unknown_family_is_refused(tmp_path: Path, searches: list[RunSpec]) -> None:
+    spec = with_model(tmp_path, "urban", force=True)
+    card = Path(spec.models.urban.card) if spec.models.urban else tmp_path
+    lines = card.read_text(encoding="utf-8").splitlines()
+    lines = ["family: a-new-one" if line.startswith("family:") else line for line in lines]
+    card.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ModelError, match="family of the network; expected one of .*a-new-one"):
+        freeze(spec)
+    assert searches == []
+
+
 def test_an_output_in_a_store_is_refused(tmp_path: Path, searches: list[RunSpec]) -> None:
     (tmp_path / "cube.zarr").mkdir()
     (tmp_path / "cube.zarr" / "zarr.json").write_text("{}")

@@ -392,6 +392,21 @@ def test_the_table_does_not_replace_the_polygons(
     assert own.read_bytes() == before
 
 
+def test_a_file_of_several_layers_is_refused_and_a_table_beside_one_is_none(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "zones.gpkg", [("a", box(3, 50, 4, 51))])
+    names = np.array(["a style"], object)
+    no_place: dict[str, Any] = {"geometry_type": None, "crs": None, "append": True}
+    pyogrio.raw.write(str(path), None, [names], ["name"], layer="layer_styles", **no_place)
+    assert [zone.name for zone in Zones.read(path, by="name").members] == ["a"]
+    place = np.array([shapely.to_wkb(box(4, 50, 5, 51))], object)
+    further: dict[str, Any] = {"geometry_type": "Polygon", "crs": LON_LAT, "append": True}
+    pyogrio.raw.write(str(path), place, [names], ["name"], layer="more", **further)
+    with pytest.raises(SpecError, match="has several layers; expected one; got zones, more"):
+        Zones.read(path, by="name")
+
+
 def test_a_ring_that_is_not_closed_is_refused_by_name(tmp_path: Path) -> None:
     good = box(3, 50, 4, 51).__geo_interface__
     bad = {"type": "Polygon", "coordinates": [[[3, 50], [4, 50], [4, 51], [3, 51]]]}

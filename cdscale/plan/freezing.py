@@ -74,6 +74,7 @@ def _with_earlier_pairs(spec: RunSpec) -> RunSpec:
 def _card(name: str) -> ModelCard:
     """A card whose weights are there: workers would miss them only after the cube is made."""
     card = models.load_card(name)
+    models.family_of(card)
     weights = models.folder_of(name) / Path(card.weights).name
     try:
         got = models.sha256_of(weights)

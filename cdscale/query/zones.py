@@ -110,7 +110,8 @@ def _table(path: Path, by: str) -> tuple[list[str], list[Any], str]:
         with warnings.catch_warnings():
             # What GDAL only warns of is seen below.
             warnings.simplefilter("ignore", RuntimeWarning)
-            about = pyogrio.read_info(str(path))
+            layer = _layer(path)
+            about = pyogrio.read_info(str(path), layer=layer)
         fields = [str(name) for name in about["fields"]]
         if about["features"] == 0:  # of such a file GeoJSON knows no fields either
             raise _empty(str(path))
@@ -122,7 +123,8 @@ def _table(path: Path, by: str) -> tuple[list[str], list[Any], str]:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            meta, _, wkb, columns = pyogrio.raw.read(str(path), columns=[by] if by else [])
+            wanted = [by] if by else []
+            meta, _, wkb, columns = pyogrio.raw.read(str(path), layer=layer, columns=wanted)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as err:
         raise SpecError(
             explain(
@@ -145,6 +147,26 @@ def _table(path: Path, by: str) -> tuple[list[str], list[Any], str]:
                 )
             )
     return names, geometries, str(meta["crs"] or "")
+
+
+def _layer(path: Path) -> str | None:
+    """The one layer of a file that has places; None where none has, and GDAL may say more of it.
+
+    Tables without places, such as QGIS keeps its styles in, are none.
+    """
+    import pyogrio
+
+    layers = [str(name) for name, kind in pyogrio.list_layers(str(path)) if kind is not None]
+    if len(layers) > 1:
+        raise SpecError(
+            explain(
+                f"{path} has several layers",
+                expected="one",
+                got=", ".join(layers),
+                do="Write the one that is meant into a file of its own: ogr2ogr OUT IN LAYER.",
+            )
+        )
+    return layers[0] if layers else None
 
 
 def _empty(where: str) -> SpecError:
