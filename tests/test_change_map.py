@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,6 +77,15 @@ def test_what_fails_half_way_leaves_the_older_map_and_no_crumbs(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [path]
     write(path, SCORE / 2)
     assert path.read_bytes() != old
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(StoreError, match=r"cannot write .*map\.tif; expected 0\.3 MB free"):
+        write(tmp_path / "map.tif")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -661,6 +662,19 @@ def test_the_executable(tmp_path: Path, arguments: list[str], code: int, said: s
     )
     assert (ended.returncode, ended.stdout) == (code, "")
     assert said in ended.stderr
+
+
+def test_letters_that_a_terminal_lacks_end_no_command(
+    small_run: SmallRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", told)
+    monkeypatch.setattr(sys, "argv", ["cdscale", "plan", str(small_run.spec(tmp_path))])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == OK
+    told.seek(0)
+    assert r"km\xb2" in told.read()
 
 
 # ------------------------------------------------------------------------------ the system refuses

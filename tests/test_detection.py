@@ -243,6 +243,32 @@ def test_what_a_file_calls_absent_is_absent_in_the_map(
     assert json.loads(done.out)["pixels"] == int(np.isfinite(score).sum())
 
 
+def test_what_one_band_alone_calls_no_data_is_absent(
+    cdscale: Cli, tmp_path: Path, dates: tuple[Array, Array]
+) -> None:
+    before, after = (image.astype(np.float32) for image in dates)
+    gone = np.zeros(SHAPE, bool)
+    gone[50:, :30] = True
+    before[1, gone] = -9999
+    one, two = pair_of(tmp_path, before, after, nodata=-9999)
+    out = tmp_path / "map.tif"
+    assert cdscale("detect", one, two, "--method", "cva", "--out", out).code == OK
+    np.testing.assert_array_equal(read(out)[0] == ABSENT, gone)
+
+
+def test_changes_are_counted_among_pixels_that_have_a_score(
+    cdscale: Cli, tmp_path: Path, dates: tuple[Array, Array]
+) -> None:
+    huge = [image.astype(np.float64) * 1e300 for image in dates]
+    out = tmp_path / "map.tif"
+    options = ("--method", "image-diff", "--threshold", "0", "--out", out, "--json")
+    done = cdscale("detect", *pair_of(tmp_path, *huge), *options)
+    assert done.code == OK, done.err
+    said, change = json.loads(done.out), read(out)[0]
+    assert said["changed"] == int((change == 1).sum())
+    assert said["pixels"] == int((change != ABSENT).sum()) < change.size
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 @given(side=st.integers(1, 80), halo=st.integers(0, 9), seed=st.integers(0, 99))
 def test_blocks_of_files_are_blocks_of_the_arrays(
@@ -319,6 +345,12 @@ def test_a_palette_holds_no_intensities(cdscale: Cli, tmp_path: Path) -> None:
         file.write_colormap(1, {0: (255, 0, 0), 1: (0, 0, 255)})
     done = cdscale("detect", one, two, "--out", tmp_path / "map.tif")
     refused(done, "b.png", "expected intensities", "palette", "Convert it to RGB")
+
+
+def test_complex_numbers_are_no_intensities(cdscale: Cli, tmp_path: Path) -> None:
+    one, two = pair_of(tmp_path, *np.ones((2, 1, 20, 20), np.complex64))
+    done = cdscale("detect", one, two, "--out", tmp_path / "map.tif")
+    refused(done, "before.tif", "expected intensities", "complex numbers", "power or amplitude")
 
 
 def damaged(path: Path, kind: str) -> Path:

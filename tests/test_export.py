@@ -16,6 +16,7 @@ from pystac.extensions.datacube import DatacubeExtension
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from rasterio._err import CPLE_AppDefinedError
 
 from cdscale import mosaic
 from cdscale.export.cut import cut
@@ -121,7 +122,7 @@ def test_an_area_is_cut_out_at_its_tiles_and_masked(
 def test_what_is_there_is_not_written_over_unless_told(
     store: Store, cogs: Path, cdscale: Cli, tmp_path: Path
 ) -> None:
-    before = state_of(cogs)
+    before, untouched = state_of(cogs), state_of(store.path)
     refused(cdscale("export", "cog", store.path, "--out", cogs), "already", "--overwrite")
     assert state_of(cogs) == before
     for arguments, word in (
@@ -130,6 +131,10 @@ def test_what_is_there_is_not_written_over_unless_told(
         (("cog", store.path, "--out", tmp_path, "--variables", "colour"), "has no colour"),
         (("cog", store.path / "no", "--out", tmp_path), "no Zarr store"),
         (("stac", store.path, "--out", store.path / "zarr.json"), "expected a folder"),
+        (("cog", store.path, "--out", store.path), "lies in a store"),
+        (("stac", store.path, "--out", store.path / "maps"), "lies in a store"),
+        (("geotiff-mosaic", store.path, "--out", store.path / "state"), "lies in a store"),
+        (("geoparquet", store.path, "--out", store.path), "lies in a store"),
         (("geoparquet", store.path, "--out", tmp_path / "a.csv"), "ending in .parquet"),
         (("geoparquet", store.path, "--out", tmp_path, "--mmu", "0"), "1 pixel or more"),
         (("geoparquet", store.path, "--out", tmp_path, "--since", "2022-01"), "go together"),
@@ -137,6 +142,19 @@ def test_what_is_there_is_not_written_over_unless_told(
     ):
         refused(cdscale("export", *arguments), word)
     assert list(tmp_path.iterdir()) == []
+    assert state_of(store.path) == untouched
+
+
+def test_what_gdal_cannot_copy_is_one_sentence(
+    store: Store, tmp_path: Path, cdscale: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise CPLE_AppDefinedError(3, 1, "TIFFWriteDirectoryTagData:IO error writing tag data")
+
+    monkeypatch.setattr("rasterio.shutil.copy", full)
+    out = tmp_path / "out"
+    refused(cdscale("export", "cog", store.path, "--out", out), "cannot write to", "IO error")
+    assert list(out.iterdir()) == []
 
 
 def test_events_by_the_command(store: Store, tmp_path: Path, cdscale: Cli) -> None:

@@ -151,6 +151,12 @@ def test_an_area_outside_the_grid_is_refused(bounds: Bounds) -> None:
         EUROPE.tiles(Area.from_bounds(bounds))
 
 
+def test_an_area_of_too_many_tiles_is_refused_before_they_are_counted_out() -> None:
+    grid = Grid.preset("europe", resolution=1e-9, tile_px=64)
+    with pytest.raises(SpecError, match="too many tiles for one run; expected at most 20,000,000"):
+        grid.tiles(Area.from_bounds(Bounds(12.0, 51.0, 12.1, 51.1)))
+
+
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(SpecError, match="unknown grid; expected one of europe.*got 'mars'"):
         Grid.preset("mars")

@@ -300,6 +300,17 @@ def test_a_file_of_several_bands_is_refused(tmp_path: Path) -> None:
     assert caught.value.permanent
 
 
+def test_a_file_of_complex_numbers_is_refused(tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "slc.tif", "w", driver="GTiff", width=4, height=4, count=1, dtype="complex64",
+        crs=UTM31, transform=box(4, 4).affine,
+    ) as file:  # fmt: skip
+        file.write(np.full((1, 4, 4), 3 + 4j, np.complex64))
+    with pytest.raises(ReadError, match="has complex numbers") as caught:
+        READER.bands(scene_of(tmp_path / "slc.tif"), ("B02",), box(4, 4))
+    assert caught.value.permanent
+
+
 def test_one_missing_band_fails_the_scene_not_silently_a_hole(tmp_path: Path) -> None:
     write_cog(tmp_path / "a.tif", ramp(4, 4), box(4, 4))
     scene = scene_of(tmp_path / "a.tif")

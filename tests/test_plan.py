@@ -296,6 +296,17 @@ def test_simulated_weights_take_simulated_scenes(
     assert freeze(with_model(tmp_path, "change")).stages == (Stage.COMPOSE, Stage.CHANGE)
 
 
+@pytest.mark.parametrize(("task", "other"), [("urban", "change"), ("change", "urban")])
+def test_a_network_of_another_task_is_refused_before_the_search(
+    tmp_path: Path, searches: list[RunSpec], task: str, other: str
+) -> None:
+    card = write_card(tmp_path / "cards", other)
+    spec = made_spec(tmp_path / "out", nx=1, models={task: {"card": str(card), "force": True}})
+    with pytest.raises(ModelError, match=rf"models\.{task}: .*whose task is {task}; got {other}"):
+        freeze(spec)
+    assert searches == []
+
+
 def test_a_cube_without_the_bands_of_a_network_is_refused(
     tmp_path: Path, searches: list[RunSpec]
 ) -> None:
@@ -313,6 +324,25 @@ def test_a_tile_that_is_no_multiple_of_the_stride_is_refused(
 ) -> None:
     with pytest.raises(PlanError, match="a multiple of 96; got 128"):
         freeze(with_model(tmp_path, "change", force=True, stride=96))
+
+
+def test_a_card_of_an_unknown_family_is_refused(tmp_path: Path, searches: list[RunSpec]) -> None:
+    spec = with_model(tmp_path, "urban", force=True)
+    card = Path(spec.models.urban.card) if spec.models.urban else tmp_path
+    lines = card.read_text(encoding="utf-8").splitlines()
+    lines = ["family: a-new-one" if line.startswith("family:") else line for line in lines]
+    card.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ModelError, match="family of the network; expected one of .*a-new-one"):
+        freeze(spec)
+    assert searches == []
+
+
+def test_an_output_in_a_store_is_refused(tmp_path: Path, searches: list[RunSpec]) -> None:
+    (tmp_path / "cube.zarr").mkdir()
+    (tmp_path / "cube.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(StoreError, match="the output .*inner lies in a store"):
+        freeze(made_spec(tmp_path / "cube.zarr" / "inner"))
+    assert searches == []
 
 
 def test_an_unknown_model_is_refused(tmp_path: Path, searches: list[RunSpec]) -> None:

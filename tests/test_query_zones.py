@@ -376,8 +376,48 @@ def test_wrong_questions(cdscale: Cli, store: Path, polygons: Path, tmp_path: Pa
     refused(cdscale("stats", store, polygons, *by, "--variable", "s2"), "no variable s2")
     refused(cdscale("stats", store, polygons, *by, "--format", "xls"), "csv, json, parquet")
     refused(cdscale("stats", store, polygons, *by, "--format", "parquet"), "--out FILE")
+    refused(cdscale("stats", store, polygons, *by, "--out", tmp_path), "a file; got a folder")
+    refused(cdscale("stats", store, polygons, *by, "--out", store / "a.csv"), "lies in a store")
     away = write(tmp_path / "away.geojson", [("a", box(2, 48, 2.1, 48.1))])
     refused(cdscale("stats", store, away, *by), "the area has no pixel in", "degrees")
+
+
+def test_the_table_does_not_replace_the_polygons(
+    cdscale: Cli, store: Path, polygons: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.gpkg"
+    own.write_bytes(before := polygons.read_bytes())
+    told = cdscale("stats", store, own, "--by", "name", "--unpublished", "--out", own)
+    refused(told, "would replace the polygons")
+    assert own.read_bytes() == before
+
+
+def test_a_file_of_several_layers_is_refused_and_a_table_beside_one_is_none(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "zones.gpkg", [("a", box(3, 50, 4, 51))])
+    names = np.array(["a style"], object)
+    no_place: dict[str, Any] = {"geometry_type": None, "crs": None, "append": True}
+    pyogrio.raw.write(str(path), None, [names], ["name"], layer="layer_styles", **no_place)
+    assert [zone.name for zone in Zones.read(path, by="name").members] == ["a"]
+    place = np.array([shapely.to_wkb(box(4, 50, 5, 51))], object)
+    further: dict[str, Any] = {"geometry_type": "Polygon", "crs": LON_LAT, "append": True}
+    pyogrio.raw.write(str(path), place, [names], ["name"], layer="more", **further)
+    with pytest.raises(SpecError, match="has several layers; expected one; got zones, more"):
+        Zones.read(path, by="name")
+
+
+def test_a_ring_that_is_not_closed_is_refused_by_name(tmp_path: Path) -> None:
+    good = box(3, 50, 4, 51).__geo_interface__
+    bad = {"type": "Polygon", "coordinates": [[[3, 50], [4, 50], [4, 51], [3, 51]]]}
+    path = tmp_path / "open.geojson"
+    features = [
+        {"type": "Feature", "properties": {"name": name}, "geometry": geometry}
+        for name, geometry in (("good", good), ("bad", bad))
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with pytest.raises(SpecError, match="'bad' has an outline that does not read; expected rings"):
+        Zones.read(path, by="name")
 
 
 # ------------------------------------------------------------------------------------ the ground

@@ -101,7 +101,16 @@ def test_a_spec_reads_back_what_it_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"colour": "red"}, r"run\.yaml: colour: Extra inputs"),
+        (
+            {"colour": "red"},
+            r"run\.yaml: colour: Extra inputs are not permitted; expected one of name, catalogue",
+        ),
+        ({"perod": "2018-01"}, r"perod: Extra inputs are not permitted; did you mean period\.$"),
+        ({"cube": {"window_month": 3}}, r"cube.window_month: .*; did you mean window_months"),
+        (
+            {"models": {"change": {"card": "c", "pair": []}}},
+            r"models.change.pair: .*; did you mean pairs",
+        ),
         ({"name": None}, "name: Field required"),
         ({"name": "a/b"}, "name: String should match"),
         ({"collections": {}}, "collections: "),
@@ -118,6 +127,19 @@ def test_a_spec_reads_back_what_it_writes(tmp_path: Path) -> None:
         ({"cube": {"s2": "mean"}}, "cube.s2: Input should be 'least_cloudy'"),
         ({"cube": {"s2_bands": ["B02", "B99"]}}, "no collection has the bands B99; they have B01"),
         ({"cube": {"max_cloud_cover": 101}}, "cube.max_cloud_cover"),
+        ({"cube": {"s1_bands": ["VV"]}}, "no collection has the bands VV; they have vh, vv"),
+        ({"cube": {"s2_bands": ["B02", "B03", "B02"]}}, "cube.s2_bands: B02 more than once"),
+        ({"cube": {"s1_bands": ["vv", "vv"]}}, "cube.s1_bands: vv more than once"),
+        ({"cube": {"clear": [4, 300]}}, "cube.clear.1: "),
+        ({"cube": {"clear": [-1]}}, "cube.clear.0: "),
+        ({"cube": {"dilate_px": 100_000}}, "cube.dilate_px: "),
+        ({"grid": {"resolution": 1e12}}, "grid.resolution: "),
+        ({"area": [True, 50, 4, 51]}, "area is not a box"),
+        ({"area": {"type": "FeatureCollection", "features": []}}, "area has no area"),
+        ({"output": ""}, "output: it is no folder of this machine; expected a path"),
+        ({"output": "s3://bucket/run"}, "output: it is no folder .*s3://bucket/run"),
+        ({"output": "${CDSCALE_NOT_SET_ANYWHERE}"}, "output: it is no folder .*NOT_SET_ANYWHERE"),
+        ({"output": "a\0b"}, "output: it is no folder"),
         ({"models": {"urban": {"force": True}}}, "models.urban.card: Field required"),
         ({"area": "gone.geojson"}, "cannot read .*gone.geojson"),
         ({"area": [3, 50, 4]}, r"area is not a box; expected \[west, south, east, north\]"),
@@ -260,6 +282,54 @@ def test_an_output_can_be_named_after_the_last_month(tmp_path: Path) -> None:
 def test_a_period_that_is_none_is_refused_in_its_own_words(tmp_path: Path, period: object) -> None:
     with pytest.raises(SpecError, match=r"run\.yaml: period.*(not a month|does not read)"):
         load_run(run_file(tmp_path, period=period))
+
+
+@pytest.mark.parametrize("period", ["0021-07..2021-09", "2018-11..9999-12", "1969-12"])
+def test_a_period_that_days_cannot_tell_is_refused(tmp_path: Path, period: str) -> None:
+    with pytest.raises(SpecError, match=r"period: expected months from 1970-01 to 2149-05; got"):
+        load_run(run_file(tmp_path, period=period))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "name: a\nperiod: 2018-01\nname: b\n",
+            r"gives a key twice.*'name' a second time at line 3",
+        ),
+        ("grid:\n  tile: 64\n  tile: 128\n", "'tile' a second time at line 3"),
+        ('{"name": "a", "grid": {"tile": 64, "tile": 128}}', "'tile' a second time"),
+    ],
+)
+def test_a_key_given_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError, match=said):
+        load_run(path)
+
+
+def test_a_merge_may_be_overridden(tmp_path: Path) -> None:
+    path = run_file(tmp_path)
+    path.write_text(
+        path.read_text(encoding="utf-8")
+        + "models:\n  urban: &one {card: c, force: true}\n  change: {<<: *one, card: d}\n",
+        encoding="utf-8",
+    )
+    models = load_run(path).models
+    assert models.urban is not None
+    assert models.change is not None
+    assert (models.urban.card, models.change.card, models.change.force) == ("c", "d", True)
+
+
+def test_features_without_a_place_are_left_out_of_an_area(tmp_path: Path) -> None:
+    one = {"type": "Polygon", "coordinates": [[[3, 50], [4, 50], [4, 51], [3, 50]]]}
+    features = [{"type": "Feature", "properties": None, "geometry": g} for g in (None, one)]
+    area = {"type": "FeatureCollection", "features": features}
+    assert (
+        load_run(run_file(tmp_path, area=area)).area == load_run(run_file(tmp_path, area=one)).area
+    )
+    with pytest.raises(SpecError, match="area has no area; expected at least one polygon"):
+        load_run(run_file(tmp_path, area={**area, "features": features[:1]}))
 
 
 def test_overrides_replace_fields_and_none_leaves_them(tmp_path: Path) -> None:

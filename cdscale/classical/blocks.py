@@ -259,7 +259,9 @@ def per_pixel(pair: Pair, bands: int, change: Callable[[Doubles, Doubles], Doubl
     for slab in pair.slabs():
         found_NC = change(slab.before_NB, slab.after_NB)
         part_CYX = np.full((found_NC.shape[1], *slab.valid_YX.shape), np.nan, np.float32)
-        part_CYX[:, slab.valid_YX] = found_NC.T
+        # What is beyond float32 is no score: numbers that no instrument gives.
+        with np.errstate(over="ignore"):
+            part_CYX[:, slab.valid_YX] = found_NC.T
         parts.append(part_CYX)
     return np.concatenate(parts, axis=1)
 

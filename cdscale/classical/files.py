@@ -124,10 +124,11 @@ class RasterPair:
         window = Window(x0, y0, x1 - x0, y1 - y0)
         try:
             values_BYX = file.read(_bands(file), window=window, out_dtype="float64")
-            there_YX = file.dataset_mask(window=window) > 0
+            # Band by band: a dataset's mask leaves out only what lacks every band.
+            there_BYX = file.read_masks(_bands(file), window=window) > 0
         except (RasterioError, OSError) as err:
             raise _unreadable(Path(file.name), err) from None
-        values_BYX[:, ~there_YX] = np.nan
+        values_BYX[~there_BYX] = np.nan
         block_BYX = np.full((len(values_BYX), bottom - top, right - left), np.nan)
         block_BYX[:, y0 - top : y1 - top, x0 - left : x1 - left] = values_BYX
         return block_BYX
@@ -149,6 +150,16 @@ def _check_alike(before: Path, one: Any, after: Path, two: Any) -> None:
                     expected="intensities",
                     got="numbers of colours in a palette",
                     do="Convert it to RGB.",
+                ),
+                permanent=True,
+            )
+        if any(dtype.startswith("complex") for dtype in file.dtypes):
+            raise ReadError(
+                explain(
+                    f"{path}: bands",
+                    expected="intensities",
+                    got="complex numbers",
+                    do="Convert it to power or amplitude.",
                 ),
                 permanent=True,
             )

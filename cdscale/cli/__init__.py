@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -85,6 +86,10 @@ def _system_trouble(error: OSError) -> str:
 def main() -> None:
     """Entry point: one clear message and a status that says how it ended, never a traceback."""
     signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no `²`, a path that is no text: written out rather than died of.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except CdscaleError as error:

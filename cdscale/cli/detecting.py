@@ -68,8 +68,9 @@ def detect(
             found = request.run(step)
         for block, difference in found.blocks():
             file.write(difference.change_YX, difference.score_YX, block.row, block.column)
-            changed += int(difference.change_YX.sum())
-            seen += int(np.isfinite(difference.score_YX).sum())
+            seen_YX = np.isfinite(difference.score_YX)
+            changed += int((difference.change_YX & seen_YX).sum())
+            seen += int(seen_YX.sum())
     if as_json:
         print_json({"map": str(to), "method": name, "changed": changed, "pixels": seen})
         return

@@ -58,7 +58,9 @@ def _names(text: str) -> list[str]:
 def _folder(path: Path) -> Path:
     if path.exists() and not path.is_dir():
         raise SpecError(explain(f"--out {path}", expected="a folder", got="a file"))
-    return path
+    from cdscale.store import outside_stores
+
+    return outside_stores(path, "--out")
 
 
 def _told(files: tuple[Path, ...], *, as_json: bool) -> None:
@@ -155,6 +157,7 @@ def geoparquet(
     Tables for --difference and --current end in .parquet, .gpkg or .geojson.
     """
     from cdscale.export import event_log
+    from cdscale.store import outside_stores
 
     if bool(since) != (difference is not None):
         raise SpecError(explain("--since and --difference go together", do="Give both, or none."))
@@ -165,6 +168,8 @@ def geoparquet(
     if path.suffix != ".parquet":
         raise SpecError(explain(f"--out {path}", expected="a folder, or a file ending in .parquet"))
     tables = [table for table in (difference, current) if table is not None]
+    for place in (path, *tables):
+        outside_stores(place, "the table")
     event_log.check_tables(tables, overwrite=overwrite)
     log, new = event_log.update(
         path, part, event_log.least_pixels(store) if mmu is None else mmu, overwrite=overwrite

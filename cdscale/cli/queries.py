@@ -126,6 +126,8 @@ def stats(
         raise SpecError(errors.explain("Parquet is not printed", do="Name a file: --out FILE."))
     if to is not None and not to.parent.is_dir():
         raise SpecError(errors.explain(f"--out {to}: there is no folder {to.parent}"))
+    if to is not None:
+        _check_free(to, polygons)
     zones, source = Zones.read(polygons, by=by, crs=crs), _source(store)
     found = statistics(source, zones, _wanted(months, variable, unpublished))
     if not found.about.months:
@@ -145,6 +147,16 @@ def stats(
         return
     _write_whole(to, data)
     out.print(f"{len(found.zones)} zones, {len(found.about.months)} months: {to}", soft_wrap=True)
+
+
+def _check_free(to: Path, polygons: Path) -> None:
+    from cdscale.store import outside_stores
+
+    outside_stores(to, "--out")
+    if to.is_dir():
+        raise SpecError(errors.explain(f"--out {to}", expected="a file", got="a folder"))
+    if to.exists() and polygons.exists() and to.samefile(polygons):
+        raise SpecError(errors.explain(f"--out {to} would replace the polygons"))
 
 
 def _write_whole(path: Path, data: bytes) -> None:

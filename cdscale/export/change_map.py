@@ -8,6 +8,7 @@ Shape suffixes: Y row, X column.
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -25,6 +26,8 @@ from cdscale.errors import StoreError, explain
 
 ABSENT = 255
 """Class of pixels of which nothing can be said; the file masks them too."""
+HEADERS = 2**18
+"""Bytes of a file beside its pixels, at most, and a block for each of its bands."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,21 @@ def change_map(
     return class_map(path, grid, method, (first, score))
 
 
+def _check_room(path: Path, grid: MapGrid, bands: int) -> None:
+    """Raise where a disk may not hold a map: GDAL aborts the process where it comes to its end."""
+    most = grid.width * grid.height * (4 * bands + 1) + HEADERS
+    free = shutil.disk_usage(path.parent).free
+    if free < most:
+        raise StoreError(
+            explain(
+                f"cannot write {path}",
+                expected=f"{most / 1e6:.1f} MB free on its disk",
+                got=f"{free / 1e6:.1f} MB",
+                do="Make room, or name another folder.",
+            )
+        )
+
+
 @contextmanager
 def class_map(path: Path, grid: MapGrid, method: str, bands: Sequence[str]) -> Iterator[ChangeMap]:
     """Write a map of any classes; as :func:`change_map`, but all bands are described by name.
@@ -120,6 +138,7 @@ def class_map(path: Path, grid: MapGrid, method: str, bands: Sequence[str]) -> I
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path, grid, len(bands))
         with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(

@@ -21,6 +21,7 @@ from xml.sax.saxutils import escape, quoteattr
 import rasterio
 import rasterio.shutil
 from affine import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
@@ -167,7 +168,7 @@ def scratch(out: Path) -> Iterator[Path]:
         raise StoreError(explain(f"cannot write to {out}: {err.strerror}")) from None
     try:
         yield folder
-    except RasterioError as err:
+    except (RasterioError, CPLE_BaseError) as err:  # the latter where GDAL copies
         said = " ".join(str(err).split())[:300]
         raise StoreError(explain(f"cannot write to {out}", got=said)) from None
     finally:

@@ -62,7 +62,8 @@ class Area:
                 raw = [data["geometry"] if kind == "Feature" else data]
             # Shapely warns of numbers that are none, and its repair fails at them: seen below.
             with np.errstate(invalid="ignore"):
-                parts = [shape(part) for part in raw]
+                # A feature may have no place (RFC 7946, 3.2).
+                parts = [shape(part) for part in raw if part is not None or kind is None]
             finite = all(np.isfinite(shapely.get_coordinates(part)).all() for part in parts)
             surfaces = [polygons(part) for part in parts] if finite else []
         except (LookupError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError):

@@ -67,6 +67,10 @@ ACROSS = {"asia": Bounds(25, 50, 191, 72)}
 Chukotka. Without it what crosses would go to the grid of the world, one part at either end."""
 
 
+MOST_CELLS = 20_000_000
+"""Of a lattice that an area may span: the Earth at the least tile of the default resolution's."""
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Tile:
     """One cell of a lattice, counted eastward and southward from its north-west corner.
@@ -185,6 +189,16 @@ class Grid:
                     expected=f"an area inside {self.extent} metres",
                     got=f"{lon_lat} (west, south, east, north in degrees)",
                     do="Choose another grid: " + ", ".join(PRESETS) + ", or auto.",
+                )
+            )
+        span = (bounds.east - bounds.west) * (bounds.north - bounds.south)
+        if span / self.tile_m**2 > MOST_CELLS:
+            raise SpecError(
+                explain(
+                    "the area has too many tiles for one run",
+                    expected=f"at most {MOST_CELLS:,}",
+                    got=f"about {span / self.tile_m**2:,.0f} of {self.tile_m:g} metres",
+                    do="Set a larger grid.tile or grid.resolution, or a smaller area.",
                 )
             )
         ix = np.arange(*self._span(bounds.west - self.extent.west, bounds.east - self.extent.west))

@@ -59,7 +59,7 @@ def opened(target: Target) -> Iterator[rasterio.DatasetReader]:
     Raises
     ------
     Unfit
-        For several bands, or sizes that no scene has.
+        For several bands, complex numbers, or sizes that no scene has.
     Incomplete
         When it does not say where it lies.
     """
@@ -69,6 +69,8 @@ def opened(target: Target) -> Iterator[rasterio.DatasetReader]:
         size = height * width * np.dtype(file.dtypes[0]).itemsize
         if file.count != 1:
             raise Unfit(f"expected exactly 1 band, but {name} has {file.count}")
+        if file.dtypes[0].startswith("complex"):
+            raise Unfit(f"expected reflectance, power or dB, but {name} has complex numbers")
         if max(file.shape) > LARGEST_SIDE or size > LARGEST_BLOCK:
             raise Unfit(
                 explain(

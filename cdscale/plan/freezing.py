@@ -12,7 +12,7 @@ from cdscale.spec.job import STORES, Job
 from cdscale.spec.run import RunSpec
 from cdscale.spec.scene import SceneTable
 from cdscale.spec.task import Stage
-from cdscale.store import exists, read_job, read_spec
+from cdscale.store import exists, outside_stores, read_job, read_spec
 
 
 def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
@@ -31,10 +31,12 @@ def freeze(spec: RunSpec, *, refresh: bool = False) -> Job:
         When the spec does not fit together, the catalogue has nothing, or a card refuses.
     """
     spec.tiles()
+    outside_stores(spec.folder, "the output")
     spec = _with_earlier_pairs(spec)
     choices = {name: getattr(spec.models, name) for name in ("urban", "change")}
     cards = {name: _card(choice.card) for name, choice in choices.items() if choice is not None}
     for name, card in cards.items():
+        _does(card, name)
         card.refuse_precision(choices[name].precision, force=choices[name].force)
     table = None if refresh else _frozen_scenes(spec)
     if table is None:
@@ -72,6 +74,7 @@ def _with_earlier_pairs(spec: RunSpec) -> RunSpec:
 def _card(name: str) -> ModelCard:
     """A card whose weights are there: workers would miss them only after the cube is made."""
     card = models.load_card(name)
+    models.family_of(card)
     weights = models.folder_of(name) / Path(card.weights).name
     try:
         got = models.sha256_of(weights)
@@ -87,6 +90,19 @@ def _card(name: str) -> ModelCard:
             )
         )
     return card
+
+
+def _does(card: ModelCard, task: str) -> None:
+    """Raise for a network of another task: it would read other images, or say something else."""
+    if card.task != task:
+        raise ModelError(
+            explain(
+                f"models.{task}: model {card.name} is no network of this task",
+                expected=f"a card whose task is {task}",
+                got=card.task,
+                do="`cdscale models list` tells what each model does.",
+            )
+        )
 
 
 def _frozen_scenes(spec: RunSpec) -> SceneTable | None:

@@ -7,6 +7,7 @@ zone. Rings that cross themselves are mended, and it is said; what has no area i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,11 @@ def _table(path: Path, by: str) -> tuple[list[str], list[Any], str]:
     if not path.is_file() and not path.is_dir():
         raise SpecError(explain(f"cannot read {path}: there is no such file"))
     try:
-        about = pyogrio.read_info(str(path))
+        with warnings.catch_warnings():
+            # What GDAL only warns of is seen below.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            layer = _layer(path)
+            about = pyogrio.read_info(str(path), layer=layer)
         fields = [str(name) for name in about["fields"]]
         if about["features"] == 0:  # of such a file GeoJSON knows no fields either
             raise _empty(str(path))
@@ -116,7 +121,10 @@ def _table(path: Path, by: str) -> tuple[list[str], list[Any], str]:
                     f"{path} has no field {by!r}", expected=f"one of {', '.join(fields) or 'none'}"
                 )
             )
-        meta, _, wkb, columns = pyogrio.raw.read(str(path), columns=[by] if by else [])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            wanted = [by] if by else []
+            meta, _, wkb, columns = pyogrio.raw.read(str(path), layer=layer, columns=wanted)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as err:
         raise SpecError(
             explain(
@@ -129,7 +137,36 @@ def _table(path: Path, by: str) -> tuple[list[str], list[Any], str]:
         raise SpecError(explain(f"{path} has no geometries", expected="polygons"))
     geometries = shapely.from_wkb(wkb, on_invalid="ignore").tolist()
     names = [_name(value) for value in columns[0]] if by else ["area"] * len(geometries)
+    for name, given, geometry in zip(names, wkb, geometries, strict=True):
+        if given is not None and geometry is None:
+            raise SpecError(
+                explain(
+                    f"{path}: {name!r} has an outline that does not read",
+                    expected="rings of at least four points, the last of which is the first",
+                    do="Mend the file.",
+                )
+            )
     return names, geometries, str(meta["crs"] or "")
+
+
+def _layer(path: Path) -> str | None:
+    """The one layer of a file that has places; None where none has, and GDAL may say more of it.
+
+    Tables without places, such as QGIS keeps its styles in, are none.
+    """
+    import pyogrio
+
+    layers = [str(name) for name, kind in pyogrio.list_layers(str(path)) if kind is not None]
+    if len(layers) > 1:
+        raise SpecError(
+            explain(
+                f"{path} has several layers",
+                expected="one",
+                got=", ".join(layers),
+                do="Write the one that is meant into a file of its own: ogr2ogr OUT IN LAYER.",
+            )
+        )
+    return layers[0] if layers else None
 
 
 def _empty(where: str) -> SpecError:

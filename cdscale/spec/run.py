@@ -6,7 +6,7 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -28,6 +28,9 @@ GPU_LANES = 3
 ABSENT_MINUTES, QUEUED_MINUTES = 10.0, 24 * 60.0
 """How long a run waits for workers: a machine has started again by then, a queue has moved."""
 
+FIRST_MONTH, LAST_MONTH = Month(1970, 1), Month(2149, 5)
+"""Days are kept as sixteen bits, counted from 1970."""
+
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -36,7 +39,8 @@ class GridChoice(Frozen):
 
     preset: str = "auto"
     """A continental grid, or ``auto``: the one in whose part of the world the area lies."""
-    resolution: float = Field(default=10.0, gt=0)
+    resolution: float = Field(default=10.0, gt=0, le=10_000)
+    """Metres along a side of a pixel."""
     tile: int = Field(default=2048, ge=64)
     """Pixels along a side of a tile, which is one shard."""
     chunk: int = Field(default=512, ge=16)
@@ -63,9 +67,9 @@ class CompositeChoice(Frozen):
     where cloud leaves too little of a month."""
     max_cloud_cover: float = Field(default=100.0, ge=0, le=100)
     """Scenes that the catalogue calls cloudier (percent) are not read."""
-    clear: tuple[int, ...] = ()
+    clear: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()
     """Classes of the mask that count as clear; none: those of the profile."""
-    dilate_px: int | None = Field(default=None, ge=0)
+    dilate_px: int | None = Field(default=None, ge=0, le=512)
     """Pixels of the cube by which cloud grows on each side, in place of the profile's."""
     cloud_probability: float | None = Field(default=None, gt=0, le=100)
     """Percent from which a pixel counts as cloud as well, where the catalogue has probabilities."""
@@ -80,6 +84,14 @@ class CompositeChoice(Frozen):
     of scenes of the month how much of what it sees is speckle."""
     exclude: tuple[str, ...] = ()
     """Ids of scenes that are set aside: known to be bad, or gone from the catalogue's servers."""
+
+    @field_validator("s2_bands", "s1_bands")
+    @classmethod
+    def _bands_are_named_once(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({band for band in bands if bands.count(band) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} more than once: a cube has each band once")
+        return bands
 
     @field_validator("s1_speckle_px")
     @classmethod
@@ -212,12 +224,23 @@ class RunSpec(Frozen):
             load_profile(profile)
         return collections
 
+    @field_validator("period")
+    @classmethod
+    def _months_can_be_kept(cls, period: Months) -> Months:
+        if period.first < FIRST_MONTH or period.last > LAST_MONTH:
+            raise ValueError(
+                f"expected months from {FIRST_MONTH} to {LAST_MONTH}; got {period}; check the years"
+            )
+        return period
+
     @model_validator(mode="after")
     def _bands_exist(self) -> RunSpec:
         for sensor, bands in (("s2", self.cube.s2_bands), ("s1", self.cube.s1_bands)):
             known = {b for p in self.profiles.values() if p.sensor == sensor for b in p.bands}
-            unknown = [b for b in bands if b not in known]
-            if unknown and known and sensor == "s2":
+            # A catalogue may lack one of the bands that are read unless the spec says otherwise.
+            usual = S1_BANDS if sensor == "s1" else ()
+            unknown = [b for b in bands if b not in known and b not in usual]
+            if unknown and known:
                 raise ValueError(
                     f"no collection has the bands {', '.join(unknown)}; "
                     f"they have {', '.join(sorted(known))}"
@@ -340,7 +363,7 @@ def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunSpec:
     if isinstance(data.get("output"), str):
         last = str(data.get("period", "")).replace(",", "..").rpartition("..")[2]
         # Absolute: workers have current folders of their own.
-        data["output"] = _locate(data["output"].replace("{last}", last), Path())
+        data["output"] = _folder(data["output"].replace("{last}", last), path)
     return RunSpec.check(data, where=str(path))
 
 
@@ -389,7 +412,9 @@ def read_area(value: Any, folder: Path) -> Any:
         path = Path(_locate(value, folder))
         return Area.from_geojson(read_yaml(path), where=str(path)).geojson
     if isinstance(value, list):
-        if len(value) != 4 or not all(isinstance(v, int | float) for v in value):
+        if len(value) != 4 or any(
+            isinstance(v, bool) or not isinstance(v, int | float) for v in value
+        ):
             raise SpecError(
                 explain("area is not a box", expected="[west, south, east, north]", got=value)
             )
@@ -397,12 +422,37 @@ def read_area(value: Any, folder: Path) -> Any:
     return Area.from_geojson(value, where="area").geojson
 
 
+def _filled(text: str) -> str:
+    return _VARIABLE.sub(lambda m: _from_environment(m[1]) or m[2] or "", text)
+
+
 def _locate(text: str, folder: Path) -> str:
     """A URL as it is; a path relative to the folder, with ``${NAME:-default}`` filled in."""
-    filled = _VARIABLE.sub(lambda m: _from_environment(m[1]) or m[2] or "", text)
+    filled = _filled(text)
     if "://" in filled:
         return filled
     return str((folder / Path(filled).expanduser()).resolve())
+
+
+def _folder(text: str, path: Path) -> str:
+    """Absolute path of a run's output: on this machine, and never the current folder by mistake.
+
+    Raises
+    ------
+    SpecError
+        For an address, for nothing, and for a variable that is not set.
+    """
+    filled = _filled(text)
+    if not filled.strip() or "\0" in filled or "://" in filled:
+        raise SpecError(
+            explain(
+                f"{path}: output: it is no folder of this machine",
+                expected="a path, like runs/oscd",
+                got=repr(text),
+                do="Name a folder on a disk; a store is copied to a bucket when it is done.",
+            )
+        )
+    return _locate(filled, Path())
 
 
 def _from_environment(name: str) -> str:

@@ -21,6 +21,7 @@ from cdscale.store.layout import (
     lay_out_again,
     mend,
     open_dataset,
+    outside_stores,
     read_spec,
 )
 from cdscale.store.ledger import Ledger, read_receipt, write_json, write_text
@@ -57,6 +58,7 @@ __all__ = [
     "open_dataset",
     "open_source",
     "open_store",
+    "outside_stores",
     "overview_coordinates_differ",
     "planes",
     "read_job",

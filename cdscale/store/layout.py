@@ -43,6 +43,29 @@ def exists(path: Path) -> bool:
     return (path / "zarr.json").exists()
 
 
+def outside_stores(path: Path, what: str) -> Path:
+    """The path; what is not the store's own is in its readers' way, and is swept away in repairs.
+
+    Raises
+    ------
+    StoreError
+        When it lies in a store.
+    """
+    whole = path.resolve()
+    # The outermost: each array of a store has a `zarr.json` of its own.
+    store = next((one for one in reversed((whole, *whole.parents)) if exists(one)), None)
+    if store is not None:
+        raise StoreError(
+            explain(
+                f"{what} {path} lies in a store",
+                expected="a place outside it",
+                got=store,
+                do="Name another folder.",
+            )
+        )
+    return path
+
+
 def read_spec(path: Path) -> CubeSpec:
     """The spec of a store as it stands, months added later included.
 
