@@ -106,6 +106,10 @@ def test_a_spec_reads_back_what_it_writes(tmp_path: Path) -> None:
             r"run\.yaml: colour: Extra inputs are not permitted; expected one of name, catalogue",
         ),
         ({"perod": "2018-01"}, r"perod: Extra inputs are not permitted; did you mean period\.$"),
+        (
+            {"perod": "2018-01", "period": None},
+            r"perod: .*; did you mean period \(1 more\)\.$",
+        ),
         ({"cube": {"window_month": 3}}, r"cube.window_month: .*; did you mean window_months"),
         (
             {"models": {"change": {"card": "c", "pair": []}}},

@@ -76,7 +76,9 @@ class Frozen(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as err:
-            first = err.errors(include_url=False)[0]
+            every = err.errors(include_url=False)
+            # A field that nobody knows first: it is often why another one is missing.
+            first = next((one for one in every if one["type"] == "extra_forbidden"), every[0])
             field = ".".join(str(part) for part in first["loc"]) or "the file"
             more = f" ({err.error_count() - 1} more)" if err.error_count() > 1 else ""
             message = first["msg"].removeprefix("Value error, ").rstrip(".")
