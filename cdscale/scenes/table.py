@@ -52,6 +52,7 @@ def search(spec: RunSpec) -> SceneTable:
     footprint = shapely.union_all([grid.footprint(tile) for tile in spec.tiles()])
     local = on_disk(spec.catalogue)
     profiles = {name: _wanted(profile, spec.cube) for name, profile in spec.profiles.items()}
+    months = spec.drawn_on  # once: a continent has a hundred thousand items
     found: list[Found] = []
     aside: list[SetAside] = []
     elsewhere: set[Month] = set()
@@ -62,12 +63,12 @@ def search(spec: RunSpec) -> SceneTable:
             one = _usable(item, profiles[collection_of(item)], spec, local=local)
         except Unusable as reason:
             lost = set_aside(item, str(reason))
-            if _concerns(lost, spec.drawn_on, footprint):
+            if _concerns(lost, months, footprint):
                 aside.append(lost)
             continue
         if not footprint.intersects(one.scene.polygon):
             continue
-        if any(one.scene.serves(month) for month in spec.drawn_on):
+        if any(one.scene.serves(month) for month in months):
             found.append(one)
         else:
             elsewhere.add(Month.of(one.scene.start))
